@@ -1,0 +1,1 @@
+"""Which adapters are near a text: embedding, index and the rule that places an adapter."""
