@@ -148,7 +148,9 @@ class Adapter:
         digest = hashlib.sha256(self.card.base_model.encode())
         for name, module in self.factors.items():
             folded = module.folded()
-            header = f"\0{module.component}\0{name}\0{module.kind}\0{module.A.shape}{module.B.shape}"
+            header = (
+                f"\0{module.component}\0{name}\0{module.kind}\0{module.A.shape}{module.B.shape}"
+            )
             digest.update(header.encode())
             for tensor in (folded.A, folded.B, folded.magnitude):
                 if tensor is not None:

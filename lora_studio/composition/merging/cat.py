@@ -1,0 +1,26 @@
+"""Concatenation: the exact weighted sum, at the price of rank."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from lora_studio.composition.merging.modules import merge_modules
+from lora_studio.composition.method import Help, Inputs, Range, method
+from lora_studio.composition.plan import Merged
+from lora_studio.composition.scale import apply_scale
+
+
+@method("cat", title="Concatenate", kind="merging", paper="", uses_model=True)
+def cat(
+    inputs: Inputs,
+    *,
+    scale: Annotated[float, Range(0.0, 4.0, 0.05, "Strength of the whole result")] = 1.0,
+    auto_scale: Annotated[bool, Help("Choose the strength on sample prompts")] = False,
+) -> Merged:
+    """Stacks all ranks side by side, which is exactly the weighted sum of the updates.
+
+    Delta = sum_i w_i s_i B_i A_i, rank = sum_i r_i. PEFT's `cat`; FLoRA's stacking. `svd` is the
+    same sum cut to a smaller rank; the routed `mixture` is the same sum at weights 1/n.
+    """
+    merged = merge_modules(inputs, lambda stack: stack.concatenated())
+    return Merged(*apply_scale(merged, inputs, scale, auto_scale))

@@ -1,0 +1,71 @@
+"""LoRA-LEGO: pool the rank units of all adapters, cluster them, and build from the centroids."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+
+from lora_studio.composition.merging.modules import Stack, merge_modules
+from lora_studio.composition.method import Help, Inputs, Range, method
+from lora_studio.composition.plan import Merged
+from lora_studio.composition.scale import apply_scale
+from lora_studio.rank_units import Clustering, UnitPool, cluster, pool_units
+
+
+@method(
+    "lego",
+    title="LoRA-LEGO",
+    kind="merging",
+    paper="https://arxiv.org/abs/2409.16167",
+    uses_model=True,
+)
+def lego(
+    inputs: Inputs,
+    *,
+    rank: Annotated[int, Range(0, 512, 1, "Clusters k = rank; 0 = largest source rank")] = 0,
+    gauge: Annotated[
+        Literal["raw", "balanced"], Help("balanced: units equal up to sign and scale are one")
+    ] = "raw",
+    basis: Annotated[
+        Literal["raw", "svd"], Help("svd: units are singular directions of each adapter")
+    ] = "raw",
+    norm: Annotated[
+        Literal["inf", "l2"], Help("Norm restored on centroids by parameter reweighting")
+    ] = "inf",
+    scale: Annotated[float, Range(0.0, 4.0, 0.05, "Strength of the whole result")] = 1.0,
+    auto_scale: Annotated[bool, Help("Choose the strength on sample prompts")] = False,
+) -> Merged:
+    """Clusters the rank-one units of all adapters and keeps one reweighted unit per cluster.
+
+    Per module: k-means over points [a; b] into k clusters; centroid times (mean member norm /
+    centroid norm), the parameter reweighting; the whole times sqrt(r / k) with r the mean source
+    rank, the output reweighting. k = all units gives sqrt(r / n) times `cat`; N copies at k = r
+    give the adapter back; one adapter with k < r is pruning. Takes any mix of ranks. `raw` gauge
+    and basis are the paper's form; `balanced` is invariant to the sign and scale of units.
+    """
+
+    def merge(stack: Stack) -> tuple[np.ndarray, np.ndarray]:
+        pool = pool_units(stack.modules, stack.weights, basis=basis, gauge=gauge)
+        k = min(rank or max(stack.ranks), len(pool))
+        return _build(pool, cluster(pool, k, inputs.seed), norm)
+
+    return Merged(*apply_scale(merge_modules(inputs, merge), inputs, scale, auto_scale))
+
+
+def _build(
+    pool: UnitPool, clustering: Clustering, norm: Literal["inf", "l2"]
+) -> tuple[np.ndarray, np.ndarray]:
+    order = np.inf if norm == "inf" else 2
+    points = np.concatenate([pool.A, pool.B], axis=1) * clustering.signs[:, None]  # (n, d_in+d_out)
+    sizes = np.linalg.norm(points, ord=order, axis=1)
+    member = np.eye(clustering.k)[clustering.labels]  # (n, k)
+    counts = member.sum(0)
+    centroids = (member.T @ points) / counts[:, None]  # (k, d_in+d_out)
+    target = (member.T @ sizes) / counts
+    found = np.linalg.norm(centroids, ord=order, axis=1)
+    factor = np.divide(target, found, out=np.zeros_like(target), where=found > 0)
+    centroids *= factor[:, None]
+    output = np.sqrt(float(np.mean(pool.ranks)) / clustering.k)
+    d_in = pool.A.shape[1]
+    return centroids[:, :d_in], output * centroids[:, d_in:].T

@@ -1,0 +1,176 @@
+"""A method is one annotated function under a decorator; its signature is the whole declaration.
+
+Keyword-only parameters, annotated with `Range` or `Literal`, become the sliders of the page, the
+options of the command line and the fields of a recipe.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from lora_studio.adapter import Adapter
+from lora_studio.composition.plan import Plan
+from lora_studio.composition.probe import ModelProbe
+from lora_studio.errors import InvalidRequest
+from lora_studio.registry import Registry
+
+MethodKind = Literal["merging", "routing"]
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Annotation of a number: closed range, step of its slider, and one line of help."""
+
+    low: float
+    high: float
+    step: float
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Help:
+    """Annotation of a choice or a switch: one line of help."""
+
+    help: str
+
+
+@dataclass(frozen=True)
+class Param:
+    """One parameter of a method, as the page and the command line show it."""
+
+    name: str
+    title: str
+    type: Literal["float", "int", "choice", "bool"]
+    default: Any
+    min: float | None = None
+    max: float | None = None
+    step: float | None = None
+    choices: tuple[str, ...] = ()
+    help: str = ""
+
+    def check(self, value: Any) -> Any:
+        """The value in its type; raises InvalidRequest with what is allowed."""
+        if self.type == "choice":
+            if value not in self.choices:
+                raise InvalidRequest(
+                    f"{self.name} is {value!r}; choose one of {', '.join(self.choices)}."
+                )
+            return value
+        if self.type == "bool":
+            if not isinstance(value, bool):
+                raise InvalidRequest(f"{self.name} is {value!r}; expected true or false.")
+            return value
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        low, high = self.min or 0, self.max or 0
+        if not number or not low <= value <= high or (self.type == "int" and value != int(value)):
+            kind = "a whole number" if self.type == "int" else "a number"
+            raise InvalidRequest(
+                f"{self.name} is {value!r}; expected {kind} from {self.min} to {self.max}."
+            )
+        return int(value) if self.type == "int" else float(value)
+
+
+def _no_progress(fraction: float, message: str) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What every method is given besides its parameters.
+
+    Args:
+        adapters: at least one, all of one base model.
+        weights: one per adapter; may be negative or zero.
+        seed: of every random choice.
+        ids: one per adapter, to name it in a routed plan.
+        probe: access to the running base model, where there is one.
+        progress: called with (fraction, message); may raise to cancel.
+    """
+
+    adapters: Sequence[Adapter]
+    weights: Sequence[float]
+    seed: int = 0
+    ids: Sequence[str] = ()
+    probe: ModelProbe | None = None
+    progress: Progress = field(default=_no_progress)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered way to compose."""
+
+    name: str
+    title: str
+    kind: MethodKind
+    summary: str
+    paper: str
+    params: tuple[Param, ...]
+    uses_model: bool
+    function: Callable[..., Plan]
+
+    def checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters with defaults filled in.
+
+        Raises:
+            InvalidRequest: an unknown name or a value out of range.
+        """
+        known = {p.name: p for p in self.params}
+        strangers = values.keys() - known.keys()
+        if strangers:
+            names = ", ".join(known) or "none"
+            raise InvalidRequest(
+                f"{self.name} has no parameter '{min(strangers)}'. Its parameters: {names}."
+            )
+        return {name: p.check(values.get(name, p.default)) for name, p in known.items()}
+
+    def __call__(self, inputs: Inputs, **values: Any) -> Plan:
+        return self.function(inputs, **self.checked(values))
+
+
+METHODS: Registry[Method] = Registry("method")
+
+
+def method(
+    name: str, *, title: str, kind: MethodKind, paper: str = "", uses_model: bool = False
+) -> Callable[[Callable[..., Plan]], Callable[..., Plan]]:
+    """Registers the decorated function as a method; its docstring's first sentence is the summary.
+
+    Args:
+        uses_model: whether it can make use of `Inputs.probe`.
+    """
+
+    def register(function: Callable[..., Plan]) -> Callable[..., Plan]:
+        summary = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
+        entry = Method(name, title, kind, summary, paper, _params(function), uses_model, function)
+        METHODS.register(name, entry)
+        return function
+
+    return register
+
+
+def _params(function: Callable[..., Plan]) -> tuple[Param, ...]:
+    hints = get_type_hints(function, include_extras=True)
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(
+        _param(p.name, hints[p.name], p.default) for p in parameters if p.kind is p.KEYWORD_ONLY
+    )
+
+
+def _param(name: str, hint: Any, default: Any) -> Param:
+    note: Any = None
+    if get_origin(hint) is Annotated:
+        hint, note = get_args(hint)[:2]
+    title, text = name.replace("_", " ").capitalize(), getattr(note, "help", "")
+    if get_origin(hint) is Literal:
+        choices = tuple(str(v) for v in get_args(hint))
+        return Param(name, title, "choice", default, choices=choices, help=text)
+    if hint is bool:
+        return Param(name, title, "bool", default, help=text)
+    if not isinstance(note, Range) or hint not in (int, float):
+        raise TypeError(f"parameter '{name}' needs a Range, a Literal or bool")
+    kind: Literal["int", "float"] = "int" if hint is int else "float"
+    return Param(name, title, kind, default, note.low, note.high, note.step, help=text)

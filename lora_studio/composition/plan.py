@@ -1,0 +1,68 @@
+"""What a method returns: one new adapter, or a rule of who answers which prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lora_studio.adapter import Adapter
+
+RouteRule = Literal["selection", "mixture", "fusion"]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """One new adapter.
+
+    Args:
+        adapter: scalings folded, card empty but for the base model.
+        notes: what a person should know about how it came about (chosen scale, fallbacks).
+    """
+
+    adapter: Adapter
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RowTerms:
+    """Who acts on one row of a batch.
+
+    Without `fuse` the update is sum_i w_i B_i A_i; with it, (sum_i w_i B_i)(sum_i w_i A_i).
+    """
+
+    terms: tuple[tuple[str, float], ...]
+    fuse: bool = False
+
+
+@dataclass(frozen=True)
+class Routed:
+    """A rule applied to each prompt at run time.
+
+    Args:
+        rule: "selection" (the nearest adapter), "mixture" (mean of outputs of the top k) or
+            "fusion" (mean of the parameters of the top k).
+        weights: adapter id -> strength, multiplied into its share.
+        top_k: how many adapters answer one prompt, 1 .. number of adapters.
+    """
+
+    rule: RouteRule
+    weights: Mapping[str, float]
+    top_k: int
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def needs_retrieval(self) -> bool:
+        """Whether prompts are treated differently at all: not if everyone always answers."""
+        return self.top_k < len(self.weights)
+
+    def row(self, similarity: Mapping[str, float]) -> RowTerms:
+        """Terms for a prompt with these similarities (adapter id -> cosine; missing = -1)."""
+        ranked = sorted(self.weights, key=lambda i: (-similarity.get(i, -1.0), i))
+        chosen = ranked[: self.top_k]
+        share = 1.0 / len(chosen)
+        terms = tuple((i, self.weights[i] * share) for i in chosen)
+        return RowTerms(terms, fuse=self.rule == "fusion")
+
+
+Plan = Merged | Routed

@@ -1,0 +1,166 @@
+"""A recipe: the serialisable request to compose. Its id hashes the request only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import yaml
+
+from lora_studio.errors import InvalidRequest
+
+SCHEMA = 1
+MAX_SOURCES = 64
+
+
+@dataclass(frozen=True)
+class Source:
+    """One adapter in a recipe.
+
+    Args:
+        id: adapter id.
+        weight: any finite number; zero and `enabled=False` both leave it out.
+        units: module -> {"include": [indices]} or {"exclude": [indices]} of rank units.
+        module_weights: module -> factor on top of `weight`.
+    """
+
+    id: str
+    weight: float = 1.0
+    enabled: bool = True
+    units: Mapping[str, Mapping[str, list[int]]] = field(default_factory=dict)
+    module_weights: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to compose, how, and under which seed.
+
+    Args:
+        base: {"repo": name of the base model}.
+        sources: adapters in the order they were chosen.
+        method, params, seed: a registered method and its parameters.
+        retrieval: how the sources were found (query, embedder, top_k, scores), or None.
+        notes: free text.
+    """
+
+    base: Mapping[str, str]
+    sources: tuple[Source, ...]
+    method: str = "preset"
+    params: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    modality: str = "text"
+    retrieval: Mapping[str, Any] | None = None
+    notes: str = ""
+
+    @property
+    def id(self) -> str:
+        """sha256 of the request: everything but retrieval and notes."""
+        data = self.to_dict()
+        request = {k: v for k, v in data.items() if k not in ("retrieval", "notes")}
+        text = json.dumps(request, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def active(self) -> tuple[Source, ...]:
+        """Sources that take part."""
+        return tuple(s for s in self.sources if s.enabled and s.weight != 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON form, schema 1."""
+        return {
+            "schema": SCHEMA,
+            "base": dict(self.base),
+            "modality": self.modality,
+            "sources": [_plain(asdict(s)) for s in self.sources],
+            "compose": {"method": self.method, "params": dict(self.params), "seed": self.seed},
+            "retrieval": None if self.retrieval is None else dict(self.retrieval),
+            "notes": self.notes,
+        }
+
+    def to_yaml(self) -> str:
+        """The YAML text; `from_yaml` gives back an equal recipe."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def from_yaml(cls, text: str) -> Recipe:
+        """Reads YAML.
+
+        Raises:
+            InvalidRequest: not YAML, or not a recipe.
+        """
+        try:
+            data = yaml.safe_load(text)
+        except (yaml.YAMLError, RecursionError) as error:
+            raise InvalidRequest(f"This is not valid YAML: {error}") from error
+        return cls.from_dict(data)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Recipe:
+        """Reads the plain form.
+
+        Raises:
+            InvalidRequest: the field that is wrong, and what is expected.
+        """
+        if not isinstance(data, Mapping) or data.get("schema", SCHEMA) != SCHEMA:
+            raise InvalidRequest(f"A recipe is an object with schema: {SCHEMA}.")
+        base, compose = data.get("base") or {}, data.get("compose") or {}
+        sources, params = data.get("sources") or [], compose.get("params") or {}
+        if not isinstance(base, Mapping) or not isinstance(params, Mapping):
+            raise InvalidRequest("base and compose.params of a recipe are objects.")
+        if not isinstance(sources, list) or not 1 <= len(sources) <= MAX_SOURCES:
+            raise InvalidRequest(f"A recipe has 1 to {MAX_SOURCES} sources.")
+        retrieval = data.get("retrieval")
+        return cls(
+            base={str(k): str(v) for k, v in base.items()},
+            sources=tuple(_source(s) for s in sources),
+            method=str(compose.get("method", "preset")),
+            params=dict(params),
+            seed=_whole(compose.get("seed", 0), "compose.seed"),
+            modality=str(data.get("modality", "text")),
+            retrieval=dict(retrieval) if isinstance(retrieval, Mapping) else None,
+            notes=str(data.get("notes") or "")[:4000],
+        )
+
+
+def _source(data: Any) -> Source:
+    if not isinstance(data, Mapping) or not isinstance(data.get("id"), str) or not data["id"]:
+        raise InvalidRequest("Every source of a recipe has an adapter id.")
+    units = data.get("units") or {}
+    weights = data.get("module_weights") or {}
+    if not isinstance(units, Mapping) or not isinstance(weights, Mapping):
+        raise InvalidRequest("units and module_weights of a source are objects.")
+    return Source(
+        id=data["id"],
+        weight=_number(data.get("weight", 1.0), "weight"),
+        enabled=bool(data.get("enabled", True)),
+        units={str(name): _units(choice) for name, choice in units.items()},
+        module_weights={str(k): _number(v, "module weight") for k, v in weights.items()},
+    )
+
+
+def _units(choice: Any) -> dict[str, list[int]]:
+    if isinstance(choice, Mapping) and len(choice) == 1:
+        ((how, indices),) = choice.items()
+        if how in ("include", "exclude") and isinstance(indices, list):
+            return {str(how): sorted({_whole(i, "unit index") for i in indices})}
+    raise InvalidRequest("units are {module: {include: [..]}} or {module: {exclude: [..]}}.")
+
+
+def _number(value: Any, name: str) -> float:
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    if not good or not -100 <= value <= 100:
+        raise InvalidRequest(f"{name} is {value!r}; expected a number from -100 to 100.")
+    return float(value)
+
+
+def _whole(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise InvalidRequest(f"{name} is {value!r}; expected a whole number, 0 or more.")
+    return value
+
+
+def _plain(source: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in source.items() if v or k in ("id", "weight", "enabled")}

@@ -1,0 +1,25 @@
+"""LoraRetriever's Fusion."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from lora_studio.composition.method import Inputs, Range, method
+from lora_studio.composition.plan import Routed
+from lora_studio.composition.routing.selection import PAPER
+from lora_studio.composition.routing.strengths import strengths
+
+
+@method("fusion", title="Fusion", kind="routing", paper=PAPER)
+def fusion(
+    inputs: Inputs,
+    *,
+    top_k: Annotated[int, Range(1, 16, 1, "Adapters that answer one prompt")] = 3,
+) -> Routed:
+    """Averages the A and B factors of the k adapters nearest to each prompt.
+
+    y = W0 x + (mean_j B_j)(mean_j A_j) x. Cross terms and a 1/k^2 shrink make it the weakest of
+    the three; it is here because the paper compares it. Smaller ranks are padded with zeros.
+    """
+    found = strengths(inputs)
+    return Routed("fusion", found, top_k=min(top_k, len(found)))
