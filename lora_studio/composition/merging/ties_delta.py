@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
-from sklearn.utils.extmath import randomized_svd
 
 from lora_studio.composition.merging.modules import Stack, merge_modules
 from lora_studio.composition.method import Help, Inputs, Range, method
@@ -78,4 +77,6 @@ def _svd(matrix: np.ndarray, rank: int, seed: int) -> tuple[np.ndarray, np.ndarr
     if min(matrix.shape) <= EXACT_SIZE:
         u, s, vt = np.linalg.svd(matrix, full_matrices=False)
         return u[:, :rank], s[:rank], vt[:rank]
+    from sklearn.utils.extmath import randomized_svd
+
     return randomized_svd(matrix, rank, n_iter=4, random_state=seed)

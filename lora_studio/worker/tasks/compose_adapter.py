@@ -1,0 +1,47 @@
+"""Task: carry out a recipe and write the new adapter; with the model at hand, tune it on samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lora_studio.composition import Merged, Recipe, choose_units, run_recipe
+from lora_studio.composition.probe import ModelProbe
+from lora_studio.formats import canonical
+from lora_studio.worker.job import JobContext
+from lora_studio.worker.tasks.blobs import Blobs
+
+
+def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
+    """args: recipe, blobs {id: path}, out (file to write); in the model lane also base, device,
+    max_rows and samples {id: [prompt]}.
+
+    Returns {routed} for a routed plan, else {notes, rank, cosines}; the adapter is at `out`.
+    """
+    recipe = Recipe.from_dict(args["recipe"])
+    blobs = Blobs(args["blobs"], ctx)
+    probe = _probe(args, recipe, blobs, ctx) if "base" in args else None
+    plan = run_recipe(recipe, blobs, probe=probe, progress=blobs.progress)
+    if not isinstance(plan, Merged):
+        return {"routed": True, "rule": plan.rule, "top_k": plan.top_k}
+    ctx.check()
+    Path(args["out"]).write_bytes(canonical.dump(plan.adapter))
+    cosines = {s.id: plan.adapter.cosine(choose_units(blobs(s.id), s)) for s in recipe.active}
+    return {
+        "routed": False,
+        "notes": list(plan.notes),
+        "rank": plan.adapter.max_rank,
+        "cosines": cosines,
+    }
+
+
+def _probe(
+    args: dict[str, Any], recipe: Recipe, blobs: Blobs, ctx: JobContext
+) -> ModelProbe | None:
+    from lora_studio.evaluation.probe import EngineProbe
+    from lora_studio.worker.tasks.running import engine_for
+
+    ctx.progress(0.0, "asking each source for its own answers to its samples")
+    engine = engine_for(args, ctx)
+    sources = {s.id: choose_units(blobs(s.id), s) for s in recipe.active}
+    return EngineProbe(engine, sources, args.get("samples", {}), ctx.check)
