@@ -30,7 +30,7 @@ class Agreement:
 
 
 class ModelProbe(Protocol):
-    """Judges candidate adapters on the sources' sample inputs; never sees test prompts or labels."""
+    """Judges candidates on the sources' sample inputs; never sees test prompts or labels."""
 
     def agreement(self, candidates: Sequence[tuple[Adapter, float]]) -> list[Agreement]:
         """One Agreement for each (adapter, scale)."""

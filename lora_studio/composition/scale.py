@@ -1,4 +1,4 @@
-"""Choosing the strength of a merge on sample prompts: most of what separates good from bad merges."""
+"""Choosing the strength of a merge on sample prompts: most of what makes it good or bad."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ModelProbe on a running text engine: judges merges by the sources' own answers to their samples."""
+"""A ModelProbe on a running text engine: merges are judged by the sources' own answers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ class EngineProbe:
         for name, adapter in sources.items():
             engine.bank.add(name, adapter)
         asked = [
-            (name, prompt) for name in sources for prompt in samples.get(name, ())[:PROMPTS_PER_SOURCE]
+            (name, prompt)
+            for name in sources
+            for prompt in samples.get(name, ())[:PROMPTS_PER_SOURCE]
         ]
         self._pairs = self._answers(asked)
 

@@ -16,7 +16,7 @@ _FIELD = "lora_studio"
 
 
 def dump(adapter: Adapter) -> bytes:
-    """safetensors bytes of `adapter`: `<module>.A` (r, d_in) and `<module>.B` (d_out, r), scaling 1.
+    """safetensors bytes of `adapter`: `<module>.A` (r, d_in), `<module>.B` (d_out, r), scaling 1.
 
     Equal adapters give equal bytes. The card is not part of it.
     """

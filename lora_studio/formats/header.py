@@ -161,7 +161,7 @@ def _decode(raw: bytes, dtype: str) -> np.ndarray:
 
 
 def _float8_table(dtype: str) -> np.ndarray:
-    """(256,) float32 value of each byte; E4M3 has NaN at 0x7f and no infinity, E5M2 is IEEE-like."""
+    """(256,) float32 value of each byte; E4M3 has NaN at 0x7f, no infinity; E5M2 is IEEE-like."""
     exponent_bits, bias = (4, 7) if dtype == "F8_E4M3" else (5, 15)
     mantissa_bits = 7 - exponent_bits
     code = np.arange(256)

@@ -1,4 +1,4 @@
-"""Rank units: the rank-one terms (row of A, column of B) that LoRA-LEGO calls minimal semantic units."""
+"""Rank units: the rank-one terms (row of A, column of B), LoRA-LEGO's minimal semantic units."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TIES on the updates themselves. The one merge that must look at dense updates, a module at a time."""
+"""TIES on the updates themselves: the one merge that looks at dense updates, a module at a time."""
 
 from __future__ import annotations
 

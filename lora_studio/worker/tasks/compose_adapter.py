@@ -1,4 +1,4 @@
-"""Task: carry out a recipe and write the new adapter; with the model at hand, tune it on samples."""
+"""Task: carry out a recipe and write the adapter; with the model at hand, tune it on samples."""
 
 from __future__ import annotations
 

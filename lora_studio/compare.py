@@ -1,0 +1,100 @@
+"""Comparisons: prompts times columns become the rows of one batch, under one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lora_studio.composition import Routed
+from lora_studio.errors import InvalidRequest
+
+MAX_COLUMNS = 8
+MAX_PROMPTS = 64
+
+
+@dataclass(frozen=True)
+class Column:
+    """One way to answer every prompt.
+
+    Args:
+        title, detail: what its head says.
+        terms: (adapter id, weight) pairs that act on every row; empty is the base model.
+        routed: a rule that chooses the terms prompt by prompt instead.
+        blobs: adapter id -> path of every adapter the column may need.
+    """
+
+    title: str
+    detail: str = ""
+    terms: tuple[tuple[str, float], ...] = ()
+    routed: Routed | None = None
+    blobs: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, str]:
+        return {"title": self.title, "detail": self.detail}
+
+
+BASE_COLUMN = Column("Base model", "no adapter")
+
+
+def make_rows(
+    columns: Sequence[Column],
+    prompts: Sequence[str],
+    similarity: Sequence[Mapping[str, float]],
+    sampling: Mapping[str, Any],
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Rows for the generate task, named "<prompt>.<column>".
+
+    All columns answer a prompt under the same seed, so that they differ by their adapters only.
+
+    Args:
+        similarity: for each prompt, adapter id -> cosine; used by routed columns.
+
+    Raises:
+        InvalidRequest: too many rows, or an empty prompt.
+    """
+    if not prompts or any(not p.strip() for p in prompts):
+        raise InvalidRequest("Write at least one prompt.")
+    if len(columns) > MAX_COLUMNS:
+        raise InvalidRequest(f"Compare at most {MAX_COLUMNS} columns at once.")
+    rows = []
+    for p, prompt in enumerate(prompts):
+        for c, column in enumerate(columns):
+            terms, fuse = column.terms, False
+            if column.routed is not None:
+                chosen = column.routed.row(similarity[p] if similarity else {})
+                terms, fuse = chosen.terms, chosen.fuse
+            rows.append(
+                {
+                    "id": f"{p}.{c}",
+                    "prompt": prompt,
+                    "terms": [[name, weight] for name, weight in terms],
+                    "fuse": fuse,
+                    "sampling": dict(sampling),
+                    "seed": seed + p,
+                }
+            )
+    return rows
+
+
+def cells(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of a generate event as cells of the comparison."""
+    found = []
+    for row in rows:
+        prompt, _, column = str(row["id"]).partition(".")
+        found.append(
+            {
+                "prompt": int(prompt),
+                "column": int(column),
+                "text": str(row["text"]).strip(),
+                "tokens": row["tokens"],
+                "done": bool(row.get("done", True)),
+            }
+        )
+    return found
+
+
+def all_blobs(columns: Sequence[Column]) -> dict[str, str]:
+    """Every adapter that any column may need."""
+    return {name: path for column in columns for name, path in column.blobs.items()}

@@ -1,0 +1,47 @@
+"""Taking in an uploaded file: checked in the light worker, then kept by the gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from lora_studio.adapter import AdapterCard
+from lora_studio.errors import NotFound
+from lora_studio.formats import canonical
+from lora_studio.gallery import Gallery
+from lora_studio.settings import Settings
+from lora_studio.studio.flow import Flow, Steps
+from lora_studio.worker.job import Job
+
+
+def add_adapter(
+    flow: Flow,
+    settings: Settings,
+    gallery: Gallery,
+    path: str,
+    card: Mapping[str, Any],
+    actor: str,
+) -> Steps:
+    """Yields progress; returns the entry with {report, existed}."""
+    out = settings.data_dir / "scratch" / f"{uuid4().hex}.safetensors"
+    args = {
+        "path": path,
+        "out": str(out),
+        "card": dict(card),
+        "max_bytes": settings.max_upload_bytes,
+    }
+    try:
+        result = yield from flow.run(Job("validate", args, "light"))
+        adapter = canonical.read(out, AdapterCard.from_dict(result["card"]))
+        try:
+            existed = not gallery.get(adapter.id).deleted
+        except NotFound:
+            existed = False
+        entry = gallery.add(adapter, owner=actor, tests=result["tests"])
+    finally:
+        out.unlink(missing_ok=True)
+    report = list(result["report"])
+    if existed:
+        report.append("The very same weights were already here; nothing was added twice.")
+    return {**entry.to_dict(), "report": report, "existed": existed}

@@ -1,0 +1,168 @@
+"""Running comparisons and test files: columns and prompts become one generate job."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lora_studio.compare import Column, all_blobs, cells, make_rows
+from lora_studio.errors import InvalidRequest, NotFound
+from lora_studio.evaluation.metrics import Rate, exact_match
+from lora_studio.gallery import Gallery
+from lora_studio.settings import Settings, assets_dir
+from lora_studio.studio.columns import Columns
+from lora_studio.studio.flow import Flow, Steps
+from lora_studio.studio.library import Library
+from lora_studio.worker.job import Job
+
+MAX_TEST_PROMPTS = 300
+TEST_TOKENS = 64
+PATIENCE = 30.0
+
+
+class Comparer:
+    """Answers prompts in several columns and measures answers against targets."""
+
+    def __init__(
+        self, settings: Settings, gallery: Gallery, library: Library, columns: Columns
+    ) -> None:
+        self._settings = settings
+        self._gallery = gallery
+        self._library = library
+        self._columns = columns
+
+    def compare(
+        self,
+        flow: Flow,
+        prompts: Sequence[str],
+        requests: Sequence[Mapping[str, Any]],
+        base: str,
+        sampling: Mapping[str, Any],
+        seed: int,
+        actor: str,
+    ) -> Steps:
+        """Yields data events with cells; returns {cells, columns, tokens_per_second, seconds}."""
+        found = yield from self._columns.resolve(flow, requests, base, seed, actor)
+        columns: list[Column] = found["columns"]
+        similarity = self._similarities(columns, prompts, base)
+        args = {
+            "base": base,
+            "device": self._settings.device,
+            "adapters": all_blobs(columns),
+            "rows": make_rows(columns, prompts, similarity, sampling, seed),
+            "max_rows": self._settings.max_rows,
+        }
+        running = flow.run(Job("generate", args, "model"))
+        while True:
+            try:
+                event = next(running)
+            except StopIteration as stop:
+                result = stop.value
+                break
+            if event["type"] == "data":
+                event = {"type": "data", "cells": cells(event["rows"])}
+            yield event
+        return {
+            "cells": cells(result["rows"]),
+            "columns": [c.to_dict() for c in columns],
+            "tokens_per_second": result["tokens_per_second"],
+            "tokens": result["tokens"],
+            "seconds": result["seconds"],
+        }
+
+    def run_tests(
+        self,
+        flow: Flow,
+        requests: Sequence[Mapping[str, Any]],
+        sources: Sequence[str],
+        n: int,
+        base: str,
+        seed: int,
+        actor: str,
+    ) -> Steps:
+        """Yields progress; returns the rates of each column on each source's test prompts."""
+        tests = [(name, t) for name, chosen in self._suites(sources, n, seed) for t in chosen]
+        prompts = [test["prompt"] for _, test in tests]
+        sampling = {"max_new_tokens": TEST_TOKENS}
+        running = self.compare(flow, prompts, requests, base, sampling, seed, actor)
+        done: set[tuple[int, int]] = set()
+        while True:
+            try:
+                event = next(running)
+            except StopIteration as stop:
+                result = stop.value
+                break
+            if event["type"] == "data":
+                done |= {(c["prompt"], c["column"]) for c in event["cells"] if c["done"]}
+                wanted = len(prompts) * (1 + len(requests))
+                message = f"{len(done)} answers"
+                event = {"type": "progress", "fraction": len(done) / wanted, "message": message}
+            yield event
+        rates: dict[tuple[int, str], Rate] = {}
+        for cell in result["cells"]:
+            suite, test = tests[cell["prompt"]]
+            hit = Rate(int(exact_match(cell["text"], test["target"])), 1)
+            rates[cell["column"], suite] = rates.get((cell["column"], suite), Rate(0, 0)) + hit
+        rows = [
+            {"column": c, "title": result["columns"][c]["title"], "suite": suite, **r.to_dict()}
+            for (c, suite), r in sorted(rates.items())
+        ]
+        return {**result, "rows": rows, "cells": []}
+
+    def _similarities(
+        self, columns: Sequence[Column], prompts: Sequence[str], base: str
+    ) -> list[dict[str, float]]:
+        """For each prompt, id -> cosine, if any column routes by similarity."""
+        routed = [c.routed for c in columns if c.routed and c.routed.needs_retrieval]
+        if not routed:
+            return []
+        among = sorted({name for plan in routed for name in plan.weights})
+        vectors = self._library.embed(list(prompts))
+        return [
+            {
+                hit.entry.id: hit.similarity or 0.0
+                for hit in self._gallery.retrieve(v, base=base, k=len(among), among=among)
+            }
+            for v in vectors
+        ]
+
+    def _suites(
+        self, sources: Sequence[str], n: int, seed: int
+    ) -> list[tuple[str, list[dict[str, str]]]]:
+        """(title, up to n prompts drawn under the seed) of adapters by id and suites by name."""
+        if not sources or not 1 <= n <= MAX_TEST_PROMPTS:
+            raise InvalidRequest(f"Choose test files, and 1 to {MAX_TEST_PROMPTS} prompts of each.")
+        found: dict[str, list[dict[str, str]]] = {}
+        for source in sources:
+            title, tests = self._tests(source)
+            if tests:
+                picked = random.Random(seed).sample(tests, min(n, len(tests)))
+                found.setdefault(title, picked)
+        if not found:
+            raise NotFound("None of these adapters came with test prompts. Upload a test.jsonl.")
+        return list(found.items())
+
+    def _tests(self, source: str) -> tuple[str, list[dict[str, str]]]:
+        for suite in list_suites():
+            if suite["name"] == source:
+                text = open_suite(source)
+                return suite["title"], text
+        entry = self._gallery.get(source)
+        return entry.title, self._gallery.tests(entry.id)
+
+
+def list_suites() -> list[dict[str, str]]:
+    """Test files that belong to no adapter: tasks that need several of them at once."""
+    folder = assets_dir() / "demo" / "text" / "tests"
+    return [
+        {"name": p.stem, "title": p.stem.replace("-", " ").replace("_", " ").capitalize()}
+        for p in sorted(folder.glob("*.jsonl"))
+    ]
+
+
+def open_suite(name: str) -> list[dict[str, str]]:
+    """Prompts and targets of a suite by the name that `list_suites` gives."""
+    path = assets_dir() / "demo" / "text" / "tests" / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

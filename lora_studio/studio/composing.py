@@ -1,0 +1,152 @@
+"""Carrying out a recipe and keeping what comes of it: the adapter, its recipe and its parents."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from lora_studio.adapter import AdapterCard
+from lora_studio.composition import METHODS, Recipe
+from lora_studio.errors import NotFound
+from lora_studio.formats import canonical
+from lora_studio.gallery import Entry, Gallery
+from lora_studio.settings import Settings
+from lora_studio.studio.flow import Flow, Steps
+from lora_studio.worker.job import Job
+
+SAMPLES_KEPT = 32
+
+
+class Composer:
+    """Runs recipes through the workers.
+
+    A recipe whose method can use the base model, and asks for it, runs beside the model; all
+    others run in the light worker, where no base model is needed.
+    """
+
+    def __init__(self, settings: Settings, gallery: Gallery) -> None:
+        self._settings = settings
+        self._gallery = gallery
+
+    def full_ids(self, recipe: Recipe) -> Recipe:
+        """The recipe with every source by its whole id; raises NotFound for unknown ones."""
+        sources = tuple(replace(s, id=self._gallery.get(s.id).id) for s in recipe.sources)
+        base = dict(recipe.base)
+        base.setdefault("repo", self._gallery.get(sources[0].id).base_model)
+        checked = METHODS.get(recipe.method).checked(recipe.params)
+        return replace(recipe, sources=sources, base=base, params=checked)
+
+    def blobs(self, recipe: Recipe) -> dict[str, str]:
+        """Source id -> path of its blob."""
+        return {s.id: str(self._gallery.blob_path(s.id)) for s in recipe.active}
+
+    def dry_run(self, recipe: Recipe) -> Job:
+        """The job that says what would come of a recipe."""
+        args = {"recipe": recipe.to_dict(), "blobs": self.blobs(recipe)}
+        return Job("plan_composition", args, "light")
+
+    def compose(self, flow: Flow, recipe: Recipe, title: str, actor: str) -> Steps:
+        """Yields progress; returns {recipe_id, adapter_id, entry, notes, cosines, existed}."""
+        recipe = self.full_ids(recipe)
+        if known := self._known(recipe.id):
+            return known
+        out = self._settings.data_dir / "scratch" / f"{uuid4().hex}.safetensors"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            result = yield from flow.run(self._job(recipe, out))
+            if result["routed"]:
+                return self._keep_routed(recipe, result)
+            return self._keep_merged(recipe, result, out, title, actor)
+        finally:
+            out.unlink(missing_ok=True)
+
+    def _job(self, recipe: Recipe, out: Path) -> Job:
+        args: dict[str, Any] = {
+            "recipe": recipe.to_dict(),
+            "blobs": self.blobs(recipe),
+            "out": str(out),
+        }
+        if not wants_model(recipe):
+            return Job("compose_adapter", args, "light")
+        samples = {s.id: list(self._gallery.get(s.id).samples) for s in recipe.active}
+        args |= {
+            "base": recipe.base["repo"],
+            "device": self._settings.device,
+            "max_rows": self._settings.max_rows,
+            "samples": samples,
+        }
+        return Job("compose_adapter", args, "model")
+
+    def _known(self, recipe_id: str) -> dict[str, Any] | None:
+        try:
+            found = self._gallery.get_recipe(recipe_id)
+        except NotFound:
+            return None
+        adapter_id = found["adapter_id"]
+        if adapter_id is None:
+            return {**found["result"], "recipe_id": recipe_id, "adapter_id": None, "existed": True}
+        try:
+            entry = self._gallery.get(adapter_id)
+        except NotFound:
+            return None
+        return {
+            **found["result"],
+            "recipe_id": recipe_id,
+            "adapter_id": adapter_id,
+            "entry": entry.to_dict(),
+            "existed": True,
+        }
+
+    def _keep_routed(self, recipe: Recipe, result: dict[str, Any]) -> dict[str, Any]:
+        self._gallery.put_recipe(recipe.id, recipe.to_yaml(), result, None)
+        return {
+            **result,
+            "recipe_id": recipe.id,
+            "adapter_id": None,
+            "entry": None,
+            "notes": [],
+            "existed": False,
+        }
+
+    def _keep_merged(
+        self, recipe: Recipe, result: dict[str, Any], out: Path, title: str, actor: str
+    ) -> dict[str, Any]:
+        parents = [self._gallery.get(s.id) for s in recipe.active]
+        adapter = canonical.read(out, _card(recipe, parents, title, result["notes"]))
+        entry = self._gallery.add(adapter, owner=actor, recipe=recipe.id, kind="composed")
+        self._gallery.put_recipe(recipe.id, recipe.to_yaml(), result, entry.id)
+        return {
+            **result,
+            "recipe_id": recipe.id,
+            "adapter_id": entry.id,
+            "entry": entry.to_dict(),
+            "existed": False,
+        }
+
+
+def wants_model(recipe: Recipe) -> bool:
+    """Whether a recipe asks for tuning on the base model."""
+    method = METHODS.get(recipe.method)
+    tunes = recipe.method == "preset" or bool(recipe.params.get("auto_scale"))
+    return method.uses_model and tunes
+
+
+def _card(recipe: Recipe, parents: list[Entry], title: str, notes: list[str]) -> AdapterCard:
+    names = " + ".join(p.title for p in parents)
+    method = METHODS.get(recipe.method).title
+    licences = {p.licence for p in parents if p.licence}
+    share = max(1, SAMPLES_KEPT // len(parents))
+    return AdapterCard(
+        title=title.strip()[:120] or names[:120],
+        description=f"Composed by {method} from {names}. {' '.join(notes)}".strip(),
+        tags=("composed", recipe.method),
+        licence=licences.pop() if len(licences) == 1 else "",
+        base_model=recipe.base["repo"],
+        contributor="LoRA Studio",
+        samples=tuple(s for p in parents for s in p.samples[:share]),
+        source_format="lora-studio",
+        parents=tuple(p.id for p in parents),
+        recipe=recipe.id,
+    )

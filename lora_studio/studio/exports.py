@@ -1,0 +1,143 @@
+"""Downloads: a merged adapter as an ordinary PEFT zip, a routed plan as sources with a script."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from lora_studio.adapter import Adapter, LoraFactors
+from lora_studio.composition import METHODS, Recipe, Routed, choose_units, run_recipe
+from lora_studio.errors import InvalidRequest, NotFound
+from lora_studio.formats import card, save_adapter
+from lora_studio.gallery import Gallery
+from lora_studio.settings import assets_dir
+
+
+def slug(text: str, fallback: str) -> str:
+    """A short file name made of letters, digits and dashes."""
+    plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower())
+    return "-".join(p for p in plain.split("-") if p)[:60] or fallback
+
+
+def export_peft(gallery: Gallery, adapter_id: str, folder: Path) -> Path:
+    """Zips one adapter: config, weights, card with its parents, recipe and test prompts."""
+    entry = gallery.get(adapter_id)
+    adapter = gallery.adapter(entry.id)
+    name = f"{slug(entry.title, 'adapter')}-{entry.id[:8]}"
+    extra: dict[str, str | bytes] = {}
+    if entry.recipe:
+        try:
+            extra["recipe.yaml"] = gallery.get_recipe(entry.recipe)["yaml"]
+        except NotFound:
+            extra = {}
+    if tests := gallery.tests(entry.id):
+        extra["test.jsonl"] = "".join(json.dumps(t, ensure_ascii=False) + "\n" for t in tests)
+    with TemporaryDirectory() as scratch:
+        home = save_adapter(adapter, Path(scratch) / name, extra)
+        body = _card_body(gallery, entry.parents, entry.recipe)
+        (home / "README.md").write_text(card.render(adapter.card, body), encoding="utf-8")
+        return _zip(home, folder / f"{name}.zip")
+
+
+def export_routed(gallery: Gallery, recipe: Recipe, embedder: str, folder: Path) -> Path:
+    """Zips a routed plan: its sources as PEFT folders, their vectors, the recipe and run.py.
+
+    Raises:
+        InvalidRequest: the recipe is a merge.
+    """
+    plan = run_recipe(recipe, gallery.adapter)
+    if not isinstance(plan, Routed):
+        raise InvalidRequest("This recipe makes one adapter; compose it and download that.")
+    name = f"{plan.rule}-{recipe.id[:8]}"
+    with TemporaryDirectory() as scratch:
+        home = Path(scratch) / name
+        sources = {s.id: choose_units(gallery.adapter(s.id), s) for s in recipe.active}
+        if plan.rule == "fusion":
+            sources = _same_rank(sources)
+        facts = []
+        for adapter_id, adapter in sources.items():
+            place = f"adapters/{slug(adapter.card.title, 'adapter')}-{adapter_id[:8]}"
+            save_adapter(adapter, home / place)
+            vector = gallery.vector(adapter_id)
+            facts.append(
+                {
+                    "folder": place,
+                    "weight": plan.weights[adapter_id],
+                    "vector": None if vector is None else [round(float(v), 6) for v in vector],
+                }
+            )
+        routing = {
+            "rule": plan.rule,
+            "top_k": plan.top_k,
+            "base_model": recipe.base.get("repo", ""),
+            "embedder": embedder,
+            "adapters": facts,
+        }
+        (home / "routing.json").write_text(json.dumps(routing, indent=1), encoding="utf-8")
+        (home / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+        script = (assets_dir() / "export" / "run.py").read_text(encoding="utf-8")
+        (home / "run.py").write_text(script, encoding="utf-8")
+        (home / "README.md").write_text(_routed_readme(plan, sources.values()), encoding="utf-8")
+        return _zip(home, folder / f"{name}.zip")
+
+
+def _card_body(gallery: Gallery, parents: Iterable[str], recipe_id: str) -> str:
+    rows = []
+    for parent in parents:
+        try:
+            entry = gallery.get(parent)
+            rows.append(f"| {_cell(entry.title)} | `{parent[:12]}` | {_cell(entry.licence)} |")
+        except NotFound:
+            rows.append(f"| (no longer in the gallery) | `{parent[:12]}` | |")
+    if not rows:
+        return ""
+    table = "\n".join(["| Source | Id | Licence |", "|---|---|---|", *rows])
+    again = f"\n\nRecipe `{recipe_id[:12]}` is in `recipe.yaml`." if recipe_id else ""
+    return f"## Composed from\n\n{table}{again}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _same_rank(sources: dict[str, Adapter]) -> dict[str, Adapter]:
+    """Ranks padded with zeros to the largest of each module, as fusion adds A and B entry-wise."""
+    largest: dict[str, int] = {}
+    for adapter in sources.values():
+        for name, rank in adapter.ranks.items():
+            largest[name] = max(rank, largest.get(name, 0))
+
+    def pad(module: LoraFactors, rank: int) -> LoraFactors:
+        module, extra = module.folded(), rank - module.rank
+        a = np.pad(module.A, ((0, extra), (0, 0)))
+        return replace(module, A=a, B=np.pad(module.B, ((0, 0), (0, extra))))
+
+    return {
+        i: replace(a, factors={n: pad(m, largest[n]) for n, m in a.factors.items()})
+        for i, a in sources.items()
+    }
+
+
+def _routed_readme(plan: Routed, sources: Iterable[Adapter]) -> str:
+    method = METHODS.get(plan.rule)
+    names = "\n".join(f"- {a.card.title}" for a in sources)
+    return (
+        f"# {method.title} of {len(plan.weights)} adapters\n\n{method.summary}\n\n"
+        f"Each prompt is answered by {plan.top_k} of:\n\n{names}\n\n"
+        "Run it with transformers, peft and sentence-transformers installed:\n\n"
+        '    python run.py --base PATH_OR_HUB_ID "your prompt"\n'
+    )
+
+
+def _zip(home: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(p for p in home.rglob("*") if p.is_file()):
+            archive.write(file, Path(home.name) / file.relative_to(home))
+    return target

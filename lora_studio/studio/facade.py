@@ -1,0 +1,327 @@
+"""The one object that pages, API, CLI and notebooks are given: every action of the product."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+
+from lora_studio.composition import METHODS, Recipe
+from lora_studio.demo.vocabulary import example_prompts, unknown_words
+from lora_studio.errors import InvalidRequest
+from lora_studio.gallery import Gallery
+from lora_studio.settings import DEMO_BASE, Settings
+from lora_studio.studio import exports
+from lora_studio.studio.adding import add_adapter
+from lora_studio.studio.columns import Columns
+from lora_studio.studio.comparing import PATIENCE, Comparer, list_suites
+from lora_studio.studio.composing import Composer
+from lora_studio.studio.flow import Flow, Steps
+from lora_studio.studio.library import Library
+from lora_studio.worker.job import Job, Worker
+from lora_studio.worker.local import LocalWorker
+
+
+class Studio:
+    """Gallery, workers and everything that can be done with them.
+
+    Methods that take long return a Flow: iterate its events, or call `.result()`. All take `actor`,
+    the name of who asks; values in and out are plain JSON.
+    """
+
+    def __init__(self, settings: Settings, gallery: Gallery, worker: Worker) -> None:
+        self.settings = settings
+        self.gallery = gallery
+        self.worker = worker
+        self.library = Library(settings, gallery, worker)
+        self._composer = Composer(settings, gallery)
+        columns = Columns(gallery, self._composer)
+        self._comparer = Comparer(settings, gallery, self.library, columns)
+        self.scratch = settings.data_dir / "scratch"
+        self.scratch.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    def open(cls, settings: Settings | None = None) -> Studio:
+        """Opens the gallery, adds the demo once, starts both workers and the embedding."""
+        settings = settings or Settings.from_env()
+        worker = LocalWorker(settings)
+        worker.start()
+        studio = cls(settings, Gallery.open(settings), worker)
+        studio.library.add_demo()
+        studio.library.start()
+        return studio
+
+    def close(self) -> None:
+        """Stops the workers and closes the gallery."""
+        self.library.close()
+        self.worker.close()
+        self.gallery.close()
+
+    def __enter__(self) -> Studio:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- at once ---------------------------------------------------------------------------------
+
+    def get_status(self, *, actor: str = "") -> dict[str, Any]:
+        """Device, memory, queue and search mode, as the header shows them."""
+        lanes = self.worker.status()
+        own = psutil.Process().memory_info().rss
+        model = lanes["model"]
+        return {
+            "base": {"id": self.settings.base_model, "loaded": model.get("base") or ""},
+            "device": model.get("device") or self.settings.device,
+            "memory": {
+                "rss": own + sum(lane.get("rss") or 0 for lane in lanes.values()),
+                "total": psutil.virtual_memory().total,
+                "gpu": model.get("gpu_memory"),
+            },
+            "lanes": lanes,
+            "queue": sum(lane.get("queued") or 0 for lane in lanes.values()),
+            "search": "semantic" if self.library.ready else "keyword",
+            "search_problem": self.library.problem,
+            "adapters": self.gallery.count(),
+            "persistent": not self.settings.space_id or self.settings.data_dir.is_mount(),
+        }
+
+    def list_base_models(self, *, actor: str = "") -> list[dict[str, Any]]:
+        """Base models of the gallery's adapters, the configured one first."""
+        facets = self.gallery.search(limit=1).facets.get("base", [])
+        counts = {f["value"]: f["count"] for f in facets if f["value"]}
+        names = list(dict.fromkeys([self.settings.base_model, *counts]))
+        return [
+            {
+                "id": name,
+                "title": "Demo (tiny Llama)" if name == DEMO_BASE else name,
+                "kind": _base_kind(name),
+                "adapters": counts.get(name, 0),
+            }
+            for name in names
+        ]
+
+    def search_adapters(
+        self, query: str = "", *, patience: float | None = None, actor: str = "", **filters: Any
+    ) -> dict[str, Any]:
+        """Searches the gallery by meaning, or by keywords until the embedder is ready.
+
+        Args:
+            filters: base, tags, contributors, licences, ranks, kinds, sort, offset, limit.
+        """
+        waits = {} if patience is None else {"patience": patience}
+        vector = self.library.query_vector(query, **waits) if query.strip() else None
+        return self.gallery.search(query, vector, **filters).to_dict()
+
+    def get_adapter(self, id: str, *, actor: str = "") -> dict[str, Any]:
+        """One adapter with its modules, similar adapters and number of test prompts."""
+        entry = self.gallery.get(id)
+        adapter = self.gallery.adapter(entry.id)
+        table = [
+            {"module": n, "rank": m.rank, "d_in": m.d_in, "d_out": m.d_out, "norm": m.norm()}
+            for n, m in adapter.factors.items()
+        ]
+        return {
+            **entry.to_dict(),
+            "module_table": table,
+            "tests": len(self.gallery.tests(entry.id)),
+            "similar": [hit.to_dict() for hit in self.gallery.similar(entry.id)],
+        }
+
+    def delete_adapter(self, id: str, *, actor: str = "") -> None:
+        """Takes an adapter out of the gallery; `restore_adapter` brings it back."""
+        self.gallery.delete(id)
+
+    def restore_adapter(self, id: str, *, actor: str = "") -> None:
+        """Undoes `delete_adapter`."""
+        self.gallery.restore(id)
+
+    def list_methods(self, *, actor: str = "") -> list[dict[str, Any]]:
+        """All methods with their parameters, in the order of the menu."""
+        return [
+            {
+                "name": m.name,
+                "title": m.title,
+                "kind": m.kind,
+                "summary": m.summary,
+                "paper": m.paper,
+                "needs_model": m.uses_model,
+                "params": [vars(p) for p in m.params],
+            }
+            for m in METHODS
+        ]
+
+    def get_recipe(self, id: str, *, actor: str = "") -> dict[str, Any]:
+        """A stored recipe as {id, yaml, recipe, result, adapter_id, created}."""
+        found = self.gallery.get_recipe(id)
+        return {**found, "recipe": Recipe.from_yaml(found["yaml"]).to_dict()}
+
+    def hint_for(self, prompt: str, base: str = "", *, actor: str = "") -> dict[str, Any] | None:
+        """Words the demo model has never seen, with prompts to try instead; None if all is well."""
+        if (base or self.settings.base_model) != DEMO_BASE:
+            return None
+        unknown = unknown_words(prompt)
+        return {"unknown": unknown, "examples": example_prompts(4, seed=0)} if unknown else None
+
+    def list_suites(self, *, actor: str = "") -> list[dict[str, str]]:
+        """Test files that belong to no adapter, as {name, title}: tasks that need several."""
+        return list_suites()
+
+    def export_adapter(self, id: str, format: str = "peft", *, actor: str = "") -> str:
+        """Path of a zip that `PeftModel.from_pretrained` loads once unpacked."""
+        if format != "peft":
+            raise InvalidRequest(f"There is no export format '{format}'. There is: peft.")
+        return str(exports.export_peft(self.gallery, id, self.scratch / "exports"))
+
+    def export_routed(self, recipe: Mapping[str, Any], *, actor: str = "") -> str:
+        """Path of a zip of a routed plan's sources, its recipe and a script that runs it."""
+        checked = self._composer.full_ids(Recipe.from_dict(recipe))
+        folder = self.scratch / "exports"
+        return str(exports.export_routed(self.gallery, checked, self.settings.embedder, folder))
+
+    # -- jobs ------------------------------------------------------------------------------------
+
+    def check_base(self, base: str, *, actor: str = "") -> Flow:
+        """Loads a base model; result {device, parameters, dtype, ...}."""
+        job = Job("describe_base", {"base": base, "device": self.settings.device}, "model")
+        return Flow(self.worker, lambda flow: flow.run(job))
+
+    def add_adapter(
+        self, path: str, card: Mapping[str, Any] | None = None, *, actor: str = ""
+    ) -> Flow:
+        """Checks a file and adds it; result is its entry with {report, existed}."""
+
+        def steps(flow: Flow) -> Steps:
+            given = dict(card or {})
+            result = yield from add_adapter(flow, self.settings, self.gallery, path, given, actor)
+            self.library.changed()
+            return result
+
+        return Flow(self.worker, steps)
+
+    def retrieve_adapters(self, task: str, base: str = "", k: int = 3, *, actor: str = "") -> Flow:
+        """The k adapters whose samples a task sentence resembles most; result {hits}."""
+        if not task.strip():
+            raise InvalidRequest("Describe the task in a few words.")
+
+        def steps(flow: Flow) -> Steps:
+            yield {"type": "progress", "fraction": None, "message": "reading the task"}
+            vector = self.library.query_vector(task, PATIENCE)
+            if vector is None:
+                raise InvalidRequest("Search by meaning is not ready yet; try again in a moment.")
+            name = base or self.settings.base_model
+            hits = self.gallery.retrieve(vector, base=name, k=k, kinds=("uploaded", "demo"))
+            return {"hits": [hit.to_dict() for hit in hits], "query": task}
+
+        return Flow(self.worker, steps)
+
+    def cluster_units(
+        self,
+        sources: Sequence[Mapping[str, Any]],
+        module: str = "",
+        k: int = 0,
+        basis: str = "raw",
+        gauge: str = "raw",
+        seed: int = 0,
+        *,
+        actor: str = "",
+    ) -> Flow:
+        """Clusters rank units and lays them out; result as `tasks.cluster_units`, plus path."""
+        entries = [self.gallery.get(str(s["id"])) for s in sources]
+        out = self.scratch / "maps" / f"{uuid4().hex}.bin"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        args = {
+            "sources": [
+                {"id": e.id, "weight": s.get("weight", 1.0)}
+                for e, s in zip(entries, sources, strict=True)
+            ],
+            "blobs": {e.id: str(self.gallery.blob_path(e.id)) for e in entries},
+            "module": module,
+            "k": k,
+            "basis": basis,
+            "gauge": gauge,
+            "seed": seed,
+            "out": str(out),
+        }
+
+        def steps(flow: Flow) -> Steps:
+            result = yield from flow.run(Job("cluster_units", args, "light"))
+            named = [{"id": e.id, "title": e.title} for e in entries]
+            return {**result, "adapters": named, "path": str(out)}
+
+        return Flow(self.worker, steps)
+
+    def plan_composition(self, recipe: Mapping[str, Any], *, actor: str = "") -> Flow:
+        """The dry run: rank, size, cosine to each source, cancellation, warnings."""
+
+        def steps(flow: Flow) -> Steps:
+            checked = self._composer.full_ids(Recipe.from_dict(recipe))
+            result = yield from flow.run(self._composer.dry_run(checked))
+            for row in result.get("cosines", []):
+                row["title"] = self.gallery.get(row["id"]).title
+            return result
+
+        return Flow(self.worker, steps)
+
+    def compose_adapter(
+        self, recipe: Mapping[str, Any], title: str = "", *, actor: str = ""
+    ) -> Flow:
+        """Composes and keeps the result; {recipe_id, adapter_id, entry, notes, existed}."""
+
+        def steps(flow: Flow) -> Steps:
+            result = yield from self._composer.compose(flow, Recipe.from_dict(recipe), title, actor)
+            self.library.changed()
+            return result
+
+        return Flow(self.worker, steps)
+
+    def compare_outputs(
+        self,
+        prompts: Sequence[str],
+        columns: Sequence[Mapping[str, Any]],
+        sampling: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        base: str = "",
+        *,
+        actor: str = "",
+    ) -> Flow:
+        """Answers every prompt in every column, as rows of one batch; the base comes first.
+
+        Yields {"type": "data", "cells"}; result {cells, columns, tokens_per_second, seconds}.
+        """
+
+        given = dict(sampling or {})
+        name = base or self.settings.base_model
+        return Flow(
+            self.worker,
+            lambda flow: self._comparer.compare(flow, prompts, columns, name, given, seed, actor),
+        )
+
+    def run_tests(
+        self,
+        columns: Sequence[Mapping[str, Any]],
+        sources: Sequence[str],
+        n: int = 50,
+        seed: int = 0,
+        base: str = "",
+        *,
+        actor: str = "",
+    ) -> Flow:
+        """Exact match of each column on test prompts of adapters (by id) or suites (by name).
+
+        Result {rows: [{column, title, suite, n, correct, rate, low, high}]}, intervals of 95 %.
+        """
+        name = base or self.settings.base_model
+        return Flow(
+            self.worker,
+            lambda flow: self._comparer.run_tests(flow, columns, sources, n, name, seed, actor),
+        )
+
+
+def _base_kind(name: str) -> str:
+    if name == DEMO_BASE:
+        return "demo"
+    return "folder" if Path(name).is_dir() else "hub"

@@ -1,0 +1,83 @@
+"""A piece of work made of several jobs, looking from outside like one job."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+from lora_studio.errors import Cancelled, LoraStudioError, WorkerFailed
+from lora_studio.worker.job import Job, JobHandle, Worker
+
+log = logging.getLogger(__name__)
+
+Event = dict[str, Any]
+Steps = Generator[Event, None, dict[str, Any]]
+
+
+class Flow:
+    """Runs `steps` while it is iterated; has the events and the interface of a JobHandle.
+
+    Args:
+        worker: where the jobs go.
+        steps: given this flow; yields events, returns the result. Use `yield from flow.run(job)`.
+    """
+
+    def __init__(self, worker: Worker, steps: Callable[[Flow], Steps]) -> None:
+        self._worker = worker
+        self._steps = steps
+        self._handle: JobHandle | None = None
+        self._cancelled = False
+
+    def __iter__(self) -> Iterator[Event]:
+        try:
+            result = yield from self._steps(self)
+            yield {"type": "done", "result": result}
+        except Cancelled:
+            yield {"type": "cancelled"}
+        except LoraStudioError as error:
+            yield {"type": "error", "message": str(error), "code": type(error).__name__}
+        finally:
+            if self._handle is not None:
+                self._handle.cancel()
+
+    def cancel(self) -> None:
+        """Stops the running job and starts no further one."""
+        self._cancelled = True
+        if self._handle is not None:
+            self._handle.cancel()
+
+    def result(self) -> dict[str, Any]:
+        """Runs to the end and returns the result; raises what went wrong."""
+        for event in self:
+            if event["type"] == "done":
+                return event["result"]
+            if event["type"] == "cancelled":
+                raise Cancelled("The job was cancelled.")
+            if event["type"] == "error":
+                raise _as_error(event)
+        raise WorkerFailed("The job ended without a result. Try again.")
+
+    def run(self, job: Job) -> Steps:
+        """Submits a job, passes its events on, and returns its result."""
+        if self._cancelled:
+            raise Cancelled("The job was cancelled.")
+        self._handle = handle = self._worker.submit(job)
+        try:
+            for event in handle:
+                kind = event["type"]
+                if kind == "done":
+                    return event["result"]
+                if kind == "cancelled":
+                    raise Cancelled("The job was cancelled.")
+                if kind == "error":
+                    raise _as_error(event)
+                yield event
+        finally:
+            self._handle = None
+        raise WorkerFailed("The worker ended without a result. Try again.")
+
+
+def _as_error(event: Event) -> LoraStudioError:
+    kinds = {cls.__name__: cls for cls in LoraStudioError.__subclasses__()}
+    return kinds.get(str(event.get("code")), LoraStudioError)(str(event["message"]))

@@ -1,0 +1,143 @@
+"""Keeps the gallery searchable: brings the demo in once, and embeds what has no vectors yet."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+
+from lora_studio.errors import LoraStudioError
+from lora_studio.formats import load
+from lora_studio.gallery import Gallery
+from lora_studio.settings import Settings
+from lora_studio.worker.job import Job, Worker
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 1.5
+"""Seconds a search waits for the query's vector before it goes by keywords."""
+
+_REMEMBERED = 512
+
+
+class Library:
+    """Embeds queries and adapters through the light worker.
+
+    Args:
+        settings: names the embedder and the demo's folder.
+    """
+
+    def __init__(self, settings: Settings, gallery: Gallery, worker: Worker) -> None:
+        self._settings = settings
+        self._gallery = gallery
+        self._worker = worker
+        self._queries: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._loop, name="embedding", daemon=True)
+        self.ready = False
+        self.problem = ""
+
+    def start(self) -> None:
+        """Begins embedding in the background."""
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closed = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def changed(self) -> None:
+        """Says that adapters were added."""
+        self._wake.set()
+
+    def add_demo(self) -> int:
+        """Adds the embedded adapters to the gallery, once per version of them; returns how many."""
+        folder = self._settings.demo_adapters_dir
+        folders = sorted(p.parent for p in folder.glob("*/adapter_config.json"))
+        version = _digest(folders)
+        if not folders or self._gallery.get_note("demo", None) == version:
+            return 0
+        for path in folders:
+            loaded = load(path)
+            self._gallery.add(loaded.adapter, tests=loaded.tests, kind="demo")
+        self._gallery.put_note("demo", version)
+        return len(folders)
+
+    def query_vector(self, text: str, patience: float = PATIENCE) -> np.ndarray | None:
+        """(dim,) unit vector of a query, or None if it is not to be had within `patience`."""
+        text = " ".join(text.split())[:2000]
+        with self._lock:
+            if text in self._queries:
+                self._queries.move_to_end(text)
+                return self._queries[text]
+        if not self.ready:
+            return None
+        done = threading.Event()
+        found: list[np.ndarray] = []
+
+        def fetch() -> None:
+            try:
+                found.append(self.embed([text])[0])
+                self._remember(text, found[0])
+            except LoraStudioError as error:
+                log.warning("a query could not be embedded: %s", error)
+            finally:
+                done.set()
+
+        threading.Thread(target=fetch, name="query", daemon=True).start()
+        done.wait(patience)
+        return found[0] if found else None
+
+    def embed(self, texts: list[str]) -> np.ndarray:
+        """(n, dim) unit rows, from the light worker; waits for it."""
+        job = Job("embed", {"texts": texts, "embedder": self._settings.embedder}, "light")
+        result = self._worker.submit(job).result()
+        path = Path(result["path"])
+        try:
+            return np.load(path, allow_pickle=False)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _remember(self, text: str, vector: np.ndarray) -> None:
+        with self._lock:
+            self._queries[text] = vector
+            while len(self._queries) > _REMEMBERED:
+                self._queries.popitem(last=False)
+
+    def _loop(self) -> None:
+        while not self._closed:
+            try:
+                self._embed_pending()
+                self.ready, self.problem = True, ""
+            except LoraStudioError as error:
+                self.problem = str(error)
+                log.warning("search goes by keywords for now: %s", error)
+            self._wake.wait(30)
+            self._wake.clear()
+
+    def _embed_pending(self) -> None:
+        embedder = self._settings.embedder
+        self.embed(["warm up"])
+        self.ready = True
+        for adapter_id, texts, source in self._gallery.pending_vectors(embedder):
+            if self._closed:
+                return
+            if texts:
+                self._gallery.set_vectors(adapter_id, embedder, self.embed(texts), source)
+
+
+def _digest(folders: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for folder in folders:
+        for name in ("adapter_model.safetensors", "README.md", "test.jsonl"):
+            file = folder / name
+            digest.update(f"{folder.name}/{name}".encode())
+            digest.update(file.read_bytes() if file.is_file() else b"")
+    return digest.hexdigest()
