@@ -58,7 +58,7 @@ class VectorIndex:
 
     def vector(self, name: str) -> np.ndarray:
         """(dim,) unit vector of `name`."""
-        return self._faiss.reconstruct(self._rows[name])
+        return np.asarray(self._faiss.reconstruct(self._rows[name]))
 
     def put(self, name: str, vector: np.ndarray) -> None:
         """Adds or replaces the vector (dim,) of `name`."""
@@ -91,7 +91,8 @@ class VectorIndex:
         parameters = None
         if allowed is not None:
             chosen = np.flatnonzero(allowed)
-            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBatch(chosen))
+            parameters = faiss.SearchParameters()
+            parameters.sel = faiss.IDSelectorBatch(chosen)
         cosines, rows = self._faiss.search(query, k, params=parameters)
         pairs = zip(rows[0].tolist(), cosines[0].tolist(), strict=True)
         return [(row, float(np.clip(cosine, -1, 1))) for row, cosine in pairs if row >= 0]
@@ -130,6 +131,15 @@ class VectorIndex:
         index._rows = {name: row for row, name in enumerate(ids)}
         fits = index._faiss.ntotal == len(index._rows) == len(ids)
         return index if fits and index._faiss.d == index.dim else None
+
+    @staticmethod
+    def stamp(path: Path) -> str | None:
+        """The stamp of the cache at `path`, or None; says nothing about its being whole."""
+        try:
+            with path.open("rb") as file:
+                return str(json.loads(file.readline(_MAX_HEADER))["stamp"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def _checked(self, vectors: np.ndarray) -> np.ndarray:
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:

@@ -1,0 +1,121 @@
+"""What the gallery tells about an adapter: its card, its measures, and why a search found it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from lora_studio.adapter import AdapterCard
+
+EntryKind = Literal["uploaded", "composed", "demo"]
+ReasonKind = Literal["sample", "keyword", "card", ""]
+Mode = Literal["all", "keyword", "semantic"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One adapter of the gallery. All card fields are untrusted text.
+
+    Args:
+        ranks: distinct ranks, ascending. modules: how many modules have factors.
+        module_kinds: last names of the modules ("q_proj"), in order of appearance.
+        parameters, bytes: stored values; size of the stored file.
+        norm: Frobenius norm of all updates together.
+        layer_norms: Frobenius norm per layer index; 0 where a layer has no factors.
+        warnings: what a person should know before use, as sentences.
+        described_by: what places it in the search: its samples, its card, or nothing yet.
+        created: ISO 8601 in UTC.
+    """
+
+    id: str
+    title: str
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    base_model: str = ""
+    contributor: str = ""
+    licence: str = ""
+    trained: str = ""
+    samples: tuple[str, ...] = ()
+    parents: tuple[str, ...] = ()
+    recipe: str = ""
+    trigger_words: tuple[str, ...] = ()
+    source_format: str = ""
+    ranks: tuple[int, ...] = ()
+    max_rank: int = 0
+    modules: int = 0
+    module_kinds: tuple[str, ...] = ()
+    parameters: int = 0
+    bytes: int = 0
+    norm: float = 0.0
+    layer_norms: tuple[float, ...] = ()
+    warnings: tuple[str, ...] = ()
+    described_by: Literal["samples", "card", ""] = ""
+    kind: EntryKind = "uploaded"
+    owner: str = ""
+    visibility: str = "public"
+    review_state: str = "unreviewed"
+    created: str = ""
+    deleted: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON form; tuples become lists."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Entry:
+        """Reads known fields and ignores the rest."""
+        known = {f.name for f in fields(cls)}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in data.items()
+            if name in known
+        }
+        return cls(**values)
+
+    def card(self) -> AdapterCard:
+        """The adapter's card as it was stored."""
+        return AdapterCard.from_dict(self.to_dict())
+
+
+@dataclass(frozen=True)
+class Hit:
+    """An entry and why it was found.
+
+    Args:
+        similarity: cosine of the query to the adapter's vector in [-1, 1], or None without one.
+        reason: the sample input nearest to the query, or the words that matched.
+    """
+
+    entry: Entry
+    similarity: float | None = None
+    reason: str = ""
+    reason_kind: ReasonKind = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry's fields with similarity, reason and reason_kind beside them."""
+        own = {"similarity": self.similarity, "reason": self.reason}
+        return {**self.entry.to_dict(), **own, "reason_kind": self.reason_kind}
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """One page of hits.
+
+    Args:
+        mode: how the query was matched.
+        total: hits on all pages.
+        facets: facet -> [{"value", "count"}], most frequent first. A count is what choosing that
+            value would show: all other filters hold; of its own facet only tags hold, because
+            several tags narrow a search while several values of another facet widen it.
+    """
+
+    mode: Mode
+    hits: list[Hit] = field(default_factory=list)
+    facets: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    total: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON form."""
+        hits = [hit.to_dict() for hit in self.hits]
+        return {"mode": self.mode, "hits": hits, "facets": self.facets, "total": self.total}

@@ -1,0 +1,47 @@
+"""How failures of the disk and the database become messages people can act on."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError
+
+from lora_studio.errors import LoraStudioError, StorageFull
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_SQLITE_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC}
+_SQLITE_SIZE = {sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_TRUNCATE}
+_NO_ROOM = "The storage is full. Nothing was lost or half written: free some space and try again."
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """Turns a full disk into StorageFull and a refused write into a plain message."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFull(_NO_ROOM) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise LoraStudioError(
+                f"The studio may not write to {error.filename or 'its data folder'}. "
+                "Set LORA_STUDIO_DATA to a folder it may write to."
+            ) from error
+        raise
+    except DBAPIError as error:
+        code = getattr(error.orig, "sqlite_errorcode", None)
+        if code in _SQLITE_FULL | _SQLITE_SIZE:
+            raise StorageFull(_NO_ROOM) from error
+        if code is not None and code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+            raise LoraStudioError(
+                "The gallery's database cannot be written. "
+                "Set LORA_STUDIO_DATA to a folder the studio may write to."
+            ) from error
+        if code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise LoraStudioError(
+                "Another process keeps the gallery's database busy. Try again in a moment."
+            ) from error
+        raise

@@ -1,0 +1,249 @@
+"""Answers searches from memory and keeps that memory equal to the database."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from lora_studio.gallery.blobs import BlobStore
+from lora_studio.gallery.entry import Entry, Hit, SearchResult
+from lora_studio.gallery.placements import Placements
+from lora_studio.gallery.ranking import Query, Ranking, rank
+from lora_studio.gallery.shelf import Filters, Shelf
+from lora_studio.gallery.store import Changes, Store
+from lora_studio.retrieval.index import VectorIndex
+from lora_studio.retrieval.retriever import adapter_texts, nearest
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Finder:
+    """Search over one store; safe to use from several threads.
+
+    Args:
+        cache: file of the vector index, rebuilt whenever it disagrees with the database.
+    """
+
+    def __init__(self, store: Store, blobs: BlobStore, cache: Path) -> None:
+        self.placements = Placements(store)
+        self._store = store
+        self._blobs = blobs
+        self._cache = cache
+        self._lock = threading.RLock()
+        self._shelf = Shelf()
+        self._seen = (0, 0)  # generation and purges that the shelf reflects
+        self._entries: Recent[Entry] = Recent(2048)
+        self._samples: Recent[np.ndarray] = Recent(512)
+        self._load()
+
+    def resolve(self, name: str) -> str:
+        """The id of an adapter, tombstoned ones included; raises NotFound."""
+        with self._lock:
+            self._refresh()
+            return self._shelf.resolve(name)
+
+    def blob(self, adapter_id: str) -> str:
+        """Digest of the adapter's file, "" if it has been removed."""
+        with self._lock:
+            stored = self._shelf.stored(adapter_id)
+        return stored[1] if stored else ""
+
+    def hide(self, adapter_id: str) -> None:
+        """Stops finding an adapter whose file turned out to be damaged, until it is stored anew."""
+        with self._lock:
+            self._shelf.hide(adapter_id)
+
+    def count(self, base: str | None) -> int:
+        """How many adapters can be found."""
+        with self._lock:
+            self._refresh()
+            mask = self._shelf.shown()
+            for each in self._shelf.masks({"base": [base] if base else []}).values():
+                mask &= each
+            return int(np.count_nonzero(mask))
+
+    def find(self, adapter_id: str) -> Entry | None:
+        """The entry with exactly this id, or None."""
+        with self._lock:
+            self._refresh()
+        return self.entry(adapter_id)
+
+    def entry(self, adapter_id: str) -> Entry | None:
+        """The entry of an id that `resolve` gave, or None if it has been removed since."""
+        return self._read([adapter_id]).get(adapter_id)
+
+    def _read(self, ids: Sequence[str]) -> dict[str, Entry]:
+        return self._entries.fill(self._keys(ids), self._store.entries)
+
+    def _keys(self, ids: Sequence[str]) -> dict[str, tuple[str, int]]:
+        with self._lock:
+            found = {i: self._shelf.stored(i) for i in ids}
+        return {i: (i, stored[0]) for i, stored in found.items() if stored}
+
+    def search(self, query: Query) -> SearchResult:
+        """One page of hits with the facets of all of them."""
+        with self._lock:
+            self._refresh()
+            shown = self._shelf.shown()
+            masks = self._shelf.masks(query.filters)
+            allowed = shown.copy()
+            for mask in masks.values():
+                allowed &= mask
+            ranking = rank(self._shelf, query, allowed)
+            facets = self._shelf.facets(shown & ranking.matched, masks, query.filters)
+            found = [(self._shelf.ids[slot], cosine) for slot, cosine in ranking.page]
+            words = _words(ranking, self._shelf.ids)
+        hits = self._hits(found, query.vector, words)
+        return SearchResult(ranking.mode, hits, facets, ranking.total)
+
+    def nearest(
+        self,
+        vector: np.ndarray,
+        k: int,
+        filters: Filters,
+        among: Iterable[str] | None = None,
+        exclude: Iterable[str] = (),
+    ) -> list[Hit]:
+        """The k adapters whose vector is nearest to `vector` (dim,)."""
+        with self._lock:
+            self._refresh()
+            mask = self._shelf.shown() & ~self._shelf.among(exclude)
+            if among is not None:
+                mask &= self._shelf.among(among)
+            for each in self._shelf.masks(filters).values():
+                mask &= each
+            found = [(self._shelf.ids[s], c) for s, c in self._shelf.nearest(vector, k, mask)]
+        return self._hits(found, vector, {})
+
+    def vector(self, adapter_id: str) -> np.ndarray | None:
+        """(dim,) unit vector of an adapter, or None if it has not been placed."""
+        with self._lock:
+            self._refresh()
+            index = self._shelf.vectors
+            return index.vector(adapter_id) if index and adapter_id in index else None
+
+    def dim(self) -> int | None:
+        """Length of the vectors, or None while there are none."""
+        with self._lock:
+            self._refresh()
+            return self._shelf.vectors.dim if self._shelf.vectors is not None else None
+
+    def save(self) -> None:
+        """Writes the index cache if it is out of date; a failure costs a rebuild, nothing else."""
+        with self._lock:
+            self._refresh()
+            stamp, ids = self.placements.stamp()
+            index = self._shelf.vectors
+            if index is None or set(index.ids) != ids or VectorIndex.stamp(self._cache) == stamp:
+                return
+            try:
+                index.save(self._cache, stamp)
+            except OSError as error:
+                log.warning("the search index was not cached: %s", error)
+
+    def _hits(
+        self,
+        found: Sequence[tuple[str, float | None]],
+        vector: np.ndarray | None,
+        words: dict[str, str],
+    ) -> list[Hit]:
+        entries = self._read([i for i, _ in found])
+        sampled = [i for i, e in entries.items() if vector is not None and e.described_by]
+        samples = self._samples.fill(self._keys(sampled), self.placements.samples)
+        hits: list[Hit] = []
+        for adapter_id, cosine in found:
+            entry = entries.get(adapter_id)
+            if entry is None or entry.deleted:
+                continue
+            if cosine is not None and vector is not None and adapter_id in samples:
+                hits.append(_explained(entry, cosine, vector, samples[adapter_id]))
+            else:
+                reason = words.get(adapter_id, "")
+                hits.append(Hit(entry, cosine, reason, "keyword" if reason else ""))
+        return hits
+
+    def _refresh(self) -> None:
+        changes = self._store.changes(*self._seen)
+        if changes.purged:
+            self._load()
+        elif changes.generation != self._seen[0]:
+            centroids = self.placements.centroids([row.entry.id for row in changes.rows])
+            index = self._shelf.vectors
+            if index and any(
+                r.entry.id in index and r.entry.id not in centroids for r in changes.rows
+            ):
+                self._load()  # an adapter was replaced and lost its vector
+                return
+            self._apply(changes)
+            for adapter_id, centroid in centroids.items():
+                self._shelf.put(adapter_id, centroid)
+
+    def _apply(self, changes: Changes) -> None:
+        damaged: list[str] = []
+        for row in changes.rows:
+            intact = self._blobs.size(row.blob) == row.entry.bytes
+            if not intact:
+                damaged.append(row.entry.id)
+            self._shelf.apply(row, intact)
+        if damaged:
+            log.error("files of these adapters are missing or cut short: %s", ", ".join(damaged))
+        self._seen = (changes.generation, changes.purges)
+
+    def _load(self) -> None:
+        self._shelf = Shelf()
+        self._apply(self._store.changes(-1, 0))
+        stamp, ids = self.placements.stamp()
+        index = VectorIndex.load(self._cache, stamp)
+        if index is None or set(index.ids) != ids:
+            centroids = self.placements.centroids(sorted(ids))
+            index = None
+            if centroids:
+                matrix = np.stack(list(centroids.values()))  # (n, dim)
+                index = VectorIndex.build(list(centroids), matrix)
+        self._shelf.place(index)
+
+
+class Recent(Generic[T]):
+    """The values used last, by id and the generation they were read at."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._values: dict[tuple[str, int], T] = {}
+        self._lock = threading.Lock()
+
+    def fill(
+        self, keys: dict[str, tuple[str, int]], read: Callable[[Sequence[str]], dict[str, T]]
+    ) -> dict[str, T]:
+        """The values under `keys`; those not at hand are read together."""
+        with self._lock:
+            found = {i: self._values[key] for i, key in keys.items() if key in self._values}
+        missing = [i for i in keys if i not in found]
+        found.update(read(missing) if missing else {})
+        with self._lock:
+            for i, value in found.items():
+                self._values.pop(keys[i], None)
+                self._values[keys[i]] = value
+            while len(self._values) > self._size:
+                del self._values[next(iter(self._values))]
+        return found
+
+
+def _explained(entry: Entry, cosine: float, vector: np.ndarray, samples: np.ndarray) -> Hit:
+    texts, source = adapter_texts(entry.card())
+    if entry.described_by == "samples" and source == "samples":
+        row, _ = nearest(vector, samples)
+        return Hit(entry, cosine, texts[min(row, len(texts) - 1)], "sample")
+    return Hit(entry, cosine, entry.description or entry.title, "card")
+
+
+def _words(ranking: Ranking, ids: Sequence[str]) -> dict[str, str]:
+    if ranking.keywords is None:
+        return {}
+    return {ids[slot]: ranking.keywords.matched(slot) for slot, _ in ranking.page}
