@@ -13,6 +13,8 @@ from lora_studio.rank_units.unit import UnitPool
 
 RESTARTS = 4
 MAX_STEPS = 300
+SIGN_NOISE = 1e-6
+"""Orthogonal units have no sign towards each other: beneath this share they keep their own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,11 +105,12 @@ def _lloyd(points: np.ndarray, centres: np.ndarray, projective: bool) -> Cluster
     n, k = len(points), len(centres)
     labels = np.full(n, -1)
     signs = np.ones(n)
+    scale = float((points**2).sum(1).max())
     for _ in range(MAX_STEPS):
         distances = _distances(points, centres, projective)
         new = _fill_empty(distances.argmin(1), distances, k)
         dots = np.einsum("nd,nd->n", points, centres[new])
-        new_signs = np.where(dots < 0, -1.0, 1.0) if projective else signs
+        new_signs = np.where(dots < -SIGN_NOISE * scale, -1.0, 1.0) if projective else signs
         if (new == labels).all() and (new_signs == signs).all():
             break
         labels, signs = new, new_signs

@@ -109,8 +109,11 @@ def _singular_units(module: LoraFactors) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _balance(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same updates with |a| = |b| and the largest entry of a positive; dead units become 0."""
     norm_a = np.linalg.norm(a, axis=1, keepdims=True)
     norm_b = np.linalg.norm(b, axis=1, keepdims=True)
     alive = (norm_a > 0) & (norm_b > 0)
     factor = np.sqrt(np.divide(norm_b, norm_a, out=np.ones_like(norm_a), where=alive))
+    peak = np.take_along_axis(a, np.abs(a).argmax(1, keepdims=True), axis=1)
+    factor *= np.where(peak < 0, np.float32(-1), np.float32(1))
     return np.where(alive, a * factor, 0.0), np.where(alive, b / factor, 0.0)
