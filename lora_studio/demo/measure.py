@@ -1,0 +1,139 @@
+"""Measures the shipped base and adapters on held-out requests and writes the report."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from lora_studio.demo import cards, report
+from lora_studio.demo.evaluate import Score, score
+from lora_studio.demo.specs import AdapterSpec, adapter_specs
+from lora_studio.demo.tasks import Example, Task, adapter_tasks, chained_tasks
+
+log = logging.getLogger(__name__)
+
+WRONG_ITEMS = 20
+"""Requests of each other task on which an adapter is tried."""
+
+SUM_SETS = ("plain", "good-neighbour")
+
+
+class Bench:
+    """The base model with every adapter loaded, and the held-out requests of every task."""
+
+    def __init__(self, root: Path, device: str) -> None:
+        from peft import PeftModel
+
+        from lora_studio.demo.adapters import load_base
+
+        self.device = device
+        self.specs = {s.name: s for s in adapter_specs() if (root / "adapters" / s.name).is_dir()}
+        base, self.tokenizer = load_base(root / "base", device)
+        folders = {name: str(root / "adapters" / name) for name in self.specs}
+        first, *rest = folders
+        self.model: Any = PeftModel.from_pretrained(base, folders[first], adapter_name=first)
+        for name in rest:
+            self.model.load_adapter(folders[name], adapter_name=name)
+        self.model.eval()
+        self.tests = {
+            t.name: cards.held_out_examples(t) for t in (*adapter_tasks(), *chained_tasks())
+        }
+        self.base_scores = {name: self.base(examples) for name, examples in self.tests.items()}
+
+    def base(self, examples: list[Example]) -> Score:
+        """The base model alone."""
+        with self.model.disable_adapter():
+            return score(self.model, self.tokenizer, examples, self.device)
+
+    def adapter(self, name: str, examples: list[Example]) -> Score:
+        """One adapter at weight 1."""
+        self.model.set_adapter(name)
+        return score(self.model, self.tokenizer, examples, self.device)
+
+    def sum(self, names: list[str], examples: list[Example]) -> Score:
+        """The exact sum of several adapters' updates."""
+        self.model.add_weighted_adapter(names, [1.0] * len(names), "sum", combination_type="cat")
+        result = self.adapter("sum", examples)
+        self.model.delete_adapter("sum")
+        return result
+
+
+def measure(root: Path, facts: dict[str, Any], device: str) -> None:
+    """Scores everything under `root` and writes its REPORT.md."""
+    bench = Bench(root, device)
+    page = root / "REPORT.md"
+    report.put_section(page, "Base", _base_text(facts["base"], root))
+    trained = facts["adapters"]
+    tasks = [_task_row(bench, task, trained) for task in adapter_tasks()]
+    report.put_section(page, "Tasks", report.task_section(tasks))
+    rows = [_adapter_row(bench, root, spec, trained) for spec in bench.specs.values()]
+    report.put_section(page, "Adapters", report.adapter_section(rows))
+    chained = [_chained_row(bench, task) for task in chained_tasks()]
+    report.put_section(page, "Chained tasks", report.chained_section(chained))
+
+
+def _base_text(facts: dict[str, Any], root: Path) -> str:
+    size = (root / "base" / "model.safetensors").stat().st_size
+    total = sum(f.stat().st_size for f in root.rglob("*") if f.is_file())
+    return (
+        f"{facts['parameters']:,} parameters, {size / 1e6:.1f} MB in bf16; one pass over "
+        f"{facts['documents']:,} procedural documents ({facts['tokens']:,} tokens), none of them a "
+        f"demo task; {facts['cpu_seconds']:,} CPU-seconds. "
+        f"All files of the demo: {total / 1e6:.1f} MB."
+    )
+
+
+def _task_row(bench: Bench, task: Task, trained: dict[str, Any]) -> report.TaskRow:
+    examples = bench.tests[task.name]
+    name = f"plain-{task.name.replace('_', '-')}"
+    return report.TaskRow(
+        name=task.name,
+        holdout=task.holdout,
+        train_items=trained.get(name, {}).get("unique_samples", 0),
+        test_items=len(examples),
+        test_keys=len({e.key for e in examples}),
+        base=bench.base_scores[task.name],
+    )
+
+
+def _adapter_row(
+    bench: Bench, root: Path, spec: AdapterSpec, trained: dict[str, Any]
+) -> report.AdapterRow:
+    own = bench.adapter(spec.name, bench.tests[spec.task.name])
+    others = [
+        example
+        for task in adapter_tasks()
+        if task.name != spec.task.name
+        for example in bench.tests[task.name][:WRONG_ITEMS]
+    ]
+    log.info("%s: own exact match %.3f", spec.name, own.rate)
+    scale = " rsLoRA" if spec.rslora else ""
+    return report.AdapterRow(
+        name=spec.name,
+        task=spec.task.name,
+        kind=spec.set,
+        shape=f"r {spec.rank}, alpha {spec.alpha}{scale}, {spec.targets}",
+        own=own,
+        base=bench.base_scores[spec.task.name],
+        wrong=bench.adapter(spec.name, others),
+        cpu_seconds=trained.get(spec.name, {}).get("cpu_seconds", 0.0),
+        size=(root / "adapters" / spec.name / "adapter_model.safetensors").stat().st_size,
+    )
+
+
+def _chained_row(bench: Bench, task: Task) -> report.ChainedRow:
+    examples = bench.tests[task.name]
+    folders = {
+        kind: [f"{kind}-{part.replace('_', '-')}" for part in task.chained] for kind in SUM_SETS
+    }
+    complete = {k: names for k, names in folders.items() if all(n in bench.specs for n in names)}
+    singles = [bench.adapter(n, examples) for names in complete.values() for n in names]
+    return report.ChainedRow(
+        name=task.name,
+        parts=task.chained,
+        test_items=len(examples),
+        base=bench.base_scores[task.name],
+        best_single=max(singles, key=lambda s: s.rate, default=Score(0, 0)),
+        sums={kind: bench.sum(names, examples) for kind, names in complete.items()},
+    )
