@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from lora_studio.errors import LoraStudioError, StorageFull
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 _SQLITE_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC}
 _SQLITE_SIZE = {sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_TRUNCATE}
 _NO_ROOM = "The storage is full. Nothing was lost or half written: free some space and try again."
@@ -25,7 +26,7 @@ def storage_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise StorageFull(_NO_ROOM) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in _REFUSED:
             raise LoraStudioError(
                 f"The studio may not write to {error.filename or 'its data folder'}. "
                 "Set LORA_STUDIO_DATA to a folder it may write to."

@@ -24,7 +24,7 @@ def minilm() -> Embedder:
     return load_embedder("minilm")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_adapter() -> MakeAdapter:
     def make(seed: int = 0, *, rank: int = 2, layers: int = 2, **card: Any) -> Adapter:
         generator = np.random.default_rng(seed)
@@ -54,7 +54,12 @@ def gallery(settings: Settings) -> Iterator[Gallery]:
     opened.close()
 
 
-def place(gallery: Gallery, embedder: Embedder) -> None:
+@pytest.fixture(scope="session")
+def place(minilm: Embedder) -> Callable[[Gallery], None]:
     """Embeds whatever waits for it."""
-    for adapter_id, texts, source in gallery.pending_vectors(embedder.id):
-        gallery.set_vectors(adapter_id, embedder.id, embedder.encode(texts), source)
+
+    def embed(gallery: Gallery) -> None:
+        for adapter_id, texts, source in gallery.pending_vectors(minilm.id):
+            gallery.set_vectors(adapter_id, minilm.id, minilm.encode(texts), source)
+
+    return embed
