@@ -1,0 +1,35 @@
+// Requests to the studio's own JSON routes, relative to wherever the page is served.
+
+export const address = (path) => new URL(`studio/${path}`, document.baseURI).href;
+
+async function answer(response) {
+  const body = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(body.error || "The studio did not answer. Try again in a moment.");
+  return body;
+}
+
+function unreachable(error) {
+  if (error.name === "AbortError") throw error;
+  throw new Error("The studio cannot be reached. It may be restarting; try again in a moment.");
+}
+
+export async function getJson(path, params = {}, signal = undefined) {
+  const url = new URL(address(path));
+  for (const [name, value] of Object.entries(params)) {
+    for (const item of Array.isArray(value) ? value : [value]) {
+      if (item !== null && item !== undefined && item !== "") url.searchParams.append(name, item);
+    }
+  }
+  return answer(await fetch(url, { signal }).catch(unreachable));
+}
+
+export async function post(path) {
+  return answer(await fetch(address(path), { method: "POST", headers: { "X-Lora-Studio": "1" } }).catch(unreachable));
+}
+
+let methods = null;
+
+export function listMethods() {
+  if (!methods) methods = getJson("api/methods").catch((error) => { methods = null; throw error; });
+  return methods;
+}

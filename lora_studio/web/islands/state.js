@@ -1,0 +1,78 @@
+// The visitor's session, shared by all islands: base, basket, method, columns. One instance a page.
+
+const HUES = 6;
+const listeners = new Set();
+let keep = () => {};
+let planned = false;
+
+export const session = {
+  base: "", basket: [], draft: { method: "", params: {}, seed: 0, title: "" },
+  columns: [], made: [], retrieval: null, restored: false,
+};
+
+export function subscribe(listener) {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+export function setKeeper(action) { keep = action; }
+
+export function snapshot() { return JSON.parse(JSON.stringify(session)); }
+
+export function changed() {
+  if (planned) return;
+  planned = true;
+  queueMicrotask(() => {
+    planned = false;
+    for (const listener of listeners) listener(session);
+    keep();
+  });
+}
+
+export function update(values) {
+  Object.assign(session, values);
+  changed();
+}
+
+export const picked = (id) => session.basket.find((row) => row.id === id);
+
+// Picking gives an adapter its hue; map, rows and columns all use it. Past six, grey.
+export function hueOf(id) {
+  const place = session.basket.findIndex((row) => row.id === id);
+  return place >= 0 && place < HUES ? `var(--ls-hue-${place + 1})` : "var(--ls-hue-rest)";
+}
+
+export function add(entry) {
+  if (picked(entry.id)) return;
+  session.basket.push({
+    id: entry.id, title: entry.title, weight: 1, enabled: true, max_rank: entry.max_rank,
+    layer_norms: entry.layer_norms, reason: entry.reason || "", similarity: entry.similarity ?? null,
+  });
+  changed();
+}
+
+export function drop(id) {
+  session.basket = session.basket.filter((row) => row.id !== id);
+  changed();
+}
+
+export const toggle = (entry) => (picked(entry.id) ? drop(entry.id) : add(entry));
+
+export function sameColumn(a, b) {
+  return a.kind === b.kind && a.id === b.id && a.method === b.method && a.recipe_id === b.recipe_id;
+}
+
+export function addColumn(column) {
+  if (session.columns.length >= 7 || session.columns.some((other) => sameColumn(other, column))) return false;
+  session.columns.push(column);
+  changed();
+  return true;
+}
+
+export function openTab(name) {
+  const names = ["gallery", "map", "compose", "compare"];
+  const tabs = document.querySelectorAll("#ls-tabs > .tab-wrapper [role=tab], #ls-tabs [role=tablist] [role=tab]");
+  const wanted = [...tabs].find((tab) => tab.textContent.trim().toLowerCase() === names[names.indexOf(name)]);
+  if (wanted) wanted.click();
+  window.scrollTo({ top: 0 });
+}

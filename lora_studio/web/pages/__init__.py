@@ -1,0 +1,10 @@
+"""The tabs, in order. A page is a module with `build(page)` and one entry here."""
+
+from lora_studio.web.pages import compare, compose, gallery, map
+
+PAGES = [
+    ("Gallery", gallery.build),
+    ("Map", map.build),
+    ("Compose", compose.build),
+    ("Compare", compare.build),
+]

@@ -1,0 +1,105 @@
+"""Compose: a basket or a task sentence becomes a recipe; dry run, compose, result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from lora_studio.errors import InvalidRequest
+from lora_studio.web.island import island
+from lora_studio.web.jobs import State, state
+from lora_studio.web.session import base_of, recipe_of
+
+if TYPE_CHECKING:
+    from lora_studio.web.app import Page
+
+EXAMPLES = [
+    "turn the sentence into past tense",
+    "say it politely",
+    "write the noun phrase in French",
+]
+
+
+def build(page: Page) -> None:
+    """The compose tab."""
+    studio, default = page.studio, page.settings.base_model
+    with gr.Row(elem_id="ls-compose", equal_height=False):
+        with gr.Column(scale=5, min_width=320, elem_classes=["ls-panel"]):
+            island("heading", {"text": "1", "title": "Adapters"})
+            with gr.Row(elem_id="ls-task", equal_height=False):
+                task = gr.Textbox(
+                    label="Describe a task",
+                    placeholder="What should the model be good at?",
+                    scale=4,
+                    min_width=200,
+                    elem_id="ls-task-text",
+                )
+                find = gr.Button("Find adapters", scale=1, min_width=120, elem_id="ls-find")
+            found = island("found", {"examples": EXAMPLES}, ["pick"], elem_id="ls-found")
+            island("rows", elem_id="ls-rows")
+        with gr.Column(scale=4, min_width=320, elem_classes=["ls-panel"]):
+            island("heading", {"text": "2", "title": "Method"})
+            island("method", elem_id="ls-method")
+        with gr.Column(scale=4, min_width=320, elem_classes=["ls-panel"]):
+            island("heading", {"text": "3", "title": "Check and compose"})
+            with gr.Row():
+                dry = gr.Button("Dry run", elem_id="ls-dry", min_width=100)
+                go = gr.Button("Compose", variant="primary", elem_id="ls-go", min_width=100)
+            job = island("job", {"title": "Compose"}, ["stop"], elem_id="ls-compose-job")
+            plan = island("plan", elem_id="ls-plan")
+            result = island("result", elem_id="ls-result")
+
+    def retrieve_adapters(
+        session: dict[str, Any], task: str, request: gr.Request
+    ) -> Iterator[tuple[State, Any]]:
+        def submit() -> Any:
+            if not task.strip():
+                raise InvalidRequest("Describe the task in a sentence first.")
+            return studio.retrieve_adapters(task.strip(), base_of(session, default), k=3)
+
+        for job_state, payload in page.jobs.stream(request, "compose", submit):
+            done = (payload or {}).get("result")
+            if not done:
+                yield job_state, gr.skip()
+                continue
+            embedder, serial = page.settings.embedder, job_state["serial"]
+            found = {"hits": done["hits"], "task": task, "embedder": embedder, "serial": serial}
+            yield job_state, found
+
+    def plan_composition(
+        session: dict[str, Any], request: gr.Request
+    ) -> Iterator[tuple[State, Any]]:
+        def submit() -> Any:
+            return studio.plan_composition(recipe_of(session, base_of(session, default)))
+
+        for job_state, payload in page.jobs.stream(request, "compose", submit):
+            done = (payload or {}).get("result")
+            yield job_state, {"plan": done} if done else gr.skip()
+
+    def compose_adapter(
+        session: dict[str, Any], request: gr.Request
+    ) -> Iterator[tuple[State, Any]]:
+        def submit() -> Any:
+            recipe = recipe_of(session, base_of(session, default))
+            title = str((session.get("draft") or {}).get("title") or "")
+            return studio.compose_adapter(recipe, title=title)
+
+        for job_state, payload in page.jobs.stream(request, "compose", submit):
+            done = (payload or {}).get("result")
+            yield job_state, {"result": done} if done else gr.skip()
+
+    def stop(request: gr.Request) -> State:
+        page.jobs.stop(request.session_hash, "compose")
+        return state("stopped")
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    once: dict[str, Any] = {"trigger_mode": "once", **quiet}
+    finding = gr.on(
+        [find.click, task.submit], retrieve_adapters, [page.session, task], [job, found], **once
+    )
+    planning = dry.click(plan_composition, [page.session], [job, plan], **once)
+    composing = go.click(compose_adapter, [page.session], [job, result], **once)
+    job.stop(stop, None, [job], cancels=[finding, planning, composing], queue=False, **quiet)
+    found.pick(None, [found], [task], js="(found) => found.picked", **quiet)

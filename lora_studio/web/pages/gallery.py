@@ -1,0 +1,109 @@
+"""Gallery: the grid of cards (an island over the JSON routes) and the upload."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from lora_studio.errors import InvalidRequest
+from lora_studio.web.island import island
+from lora_studio.web.jobs import State, state
+from lora_studio.web.session import base_of
+
+if TYPE_CHECKING:
+    from lora_studio.web.app import Page
+
+FILE_TYPES = [".zip", ".safetensors", ".json", ".md", ".yaml"]
+
+
+def gather(paths: list[str] | None, folder: Path) -> Path:
+    """What an upload means: one archive or weight file, or loose files of one adapter folder."""
+    files = [Path(path) for path in paths or []]
+    if not files:
+        raise InvalidRequest("Choose a PEFT zip, the files of an adapter folder, or .safetensors.")
+    if len(files) == 1:
+        return files[0]
+    if len({file.name for file in files}) < len(files):
+        raise InvalidRequest("Two files have the same name. Upload one adapter at a time.")
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
+    return folder
+
+
+def build(page: Page) -> None:
+    """The gallery tab."""
+    studio = page.studio
+    island("gallery", elem_id="ls-gallery")
+    with gr.Accordion("Add your own adapter", open=False, elem_id="ls-upload"):
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=1, min_width=280):
+                files = gr.File(
+                    label="PEFT zip, files of an adapter folder, or .safetensors",
+                    file_count="multiple",
+                    file_types=FILE_TYPES,
+                    height=176,
+                    elem_id="ls-upload-files",
+                )
+                button = gr.Button("Add to the gallery", variant="primary", elem_id="ls-upload-go")
+            with gr.Column(scale=2, min_width=280):
+                with gr.Row():
+                    title = gr.Textbox(label="Title", placeholder="From the file", min_width=160)
+                    licence = gr.Textbox(label="Licence", placeholder="apache-2.0", min_width=160)
+                description = gr.Textbox(label="What it does", lines=2, max_lines=4)
+                with gr.Row():
+                    tags = gr.Textbox(label="Tags", placeholder="french, translation")
+                    contributor = gr.Textbox(label="Contributor")
+                samples = gr.Textbox(
+                    label="Sample inputs, one a line",
+                    info="About 20 place the adapter in the search. Without them its card does.",
+                    lines=3,
+                    max_lines=8,
+                )
+        job = island("job", {"title": "Upload"}, ["stop"], elem_id="ls-upload-job")
+        report = island("report", elem_id="ls-upload-report")
+
+    def add_adapter(
+        session: dict[str, Any],
+        paths: list[str] | None,
+        title: str,
+        licence: str,
+        description: str,
+        tags: str,
+        contributor: str,
+        samples: str,
+        request: gr.Request,
+    ) -> Iterator[tuple[State, dict[str, Any]]]:
+        card: dict[str, Any] = {
+            "title": title.strip(),
+            "licence": licence.strip(),
+            "description": description.strip(),
+            "contributor": contributor.strip(),
+            "tags": [tag.strip() for tag in tags.split(",") if tag.strip()],
+            "samples": [line.strip() for line in samples.splitlines() if line.strip()],
+        }
+        card = {name: value for name, value in card.items() if value}
+        card["base_model"] = base_of(session, page.settings.base_model)
+        with tempfile.TemporaryDirectory(prefix="lora-upload-") as folder:
+
+            def submit() -> Any:
+                return studio.add_adapter(str(gather(paths, Path(folder))), card)
+
+            for job_state, payload in page.jobs.stream(request, "upload", submit):
+                done = (payload or {}).get("result")
+                yield job_state, {"entry": done} if done else {}
+
+    def stop(request: gr.Request) -> State:
+        page.jobs.stop(request.session_hash, "upload")
+        return state("stopped")
+
+    fields = [title, licence, description, tags, contributor, samples]
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    adding = button.click(
+        add_adapter, [page.session, files, *fields], [job, report], trigger_mode="once", **quiet
+    )
+    job.stop(stop, None, [job], cancels=[adding], queue=False, **quiet)

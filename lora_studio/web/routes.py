@@ -1,0 +1,178 @@
+"""The JSON and file routes beside Gradio's own: browsing and searching never enter the queue.
+
+Handlers take values from the query string, call one Studio method and answer JSON.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from lora_studio.errors import InvalidRequest, LoraStudioError, NotFound
+from lora_studio.settings import assets_dir
+from lora_studio.web.island import ISLANDS_DIR
+from lora_studio.web.jobs import explain
+
+MAP_NAME = re.compile(r"[A-Za-z0-9_-]{1,120}\.bin")
+_ASSET_NAME = re.compile(r"[a-z_]+\.(js|css)")
+_MAX_LIMIT = 200
+_MEDIA = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+
+Handler = Callable[[Any, Request], Any]
+
+
+class MapFiles:
+    """Point files the studio wrote, by the name the page may ask for; nothing else is served."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+        self._paths: dict[str, Path] = {}
+
+    def publish(self, path: str) -> str:
+        """Lets the page fetch `path`, which must lie under the studio's folder; its name."""
+        file = Path(path).resolve()
+        if not MAP_NAME.fullmatch(file.name) or not file.is_relative_to(self._root):
+            raise InvalidRequest("That is not a map of this studio.")
+        self._paths[file.name] = file
+        while len(self._paths) > 512:
+            self._paths.pop(next(iter(self._paths)))
+        return file.name
+
+    def find(self, name: str) -> Path:
+        """The published file called `name`."""
+        file = self._paths.get(name)
+        if file is None or not file.is_file():
+            raise NotFound("That map is gone. Cluster again to draw it.")
+        return file
+
+
+def _whole(value: str | None, default: int, low: int, high: int) -> int:
+    try:
+        return min(max(int(value), low), high) if value else default
+    except ValueError as error:
+        raise InvalidRequest(f"'{value}' is not a whole number.") from error
+
+
+def _search(studio: Any, request: Request) -> Any:
+    query = request.query_params
+    return studio.search_adapters(
+        query.get("query", "")[:2000],
+        base=query.get("base") or None,
+        tags=query.getlist("tags"),
+        contributors=query.getlist("contributors"),
+        licences=query.getlist("licences"),
+        ranks=[_whole(rank, 0, 0, 1 << 20) for rank in query.getlist("ranks")],
+        sort=query.get("sort") or "relevance",
+        offset=_whole(query.get("offset"), 0, 0, 1 << 30),
+        limit=_whole(query.get("limit"), 48, 1, _MAX_LIMIT),
+    )
+
+
+def _hint(studio: Any, request: Request) -> Any:
+    query = request.query_params
+    return studio.hint_for(query.get("prompt", "")[:4000], query.get("base") or "")
+
+
+def _delete(studio: Any, request: Request) -> Any:
+    _ours_only(request)
+    studio.delete_adapter(request.path_params["id"])
+    return {"id": request.path_params["id"]}
+
+
+def _restore(studio: Any, request: Request) -> Any:
+    _ours_only(request)
+    studio.restore_adapter(request.path_params["id"])
+    return {"id": request.path_params["id"]}
+
+
+def _ours_only(request: Request) -> None:
+    """Another site's page cannot set this header without a preflight, which is never granted."""
+    if request.headers.get("x-lora-studio") != "1":
+        raise InvalidRequest("Use the buttons of the page to change the gallery.")
+
+
+def _zip(path: Any, name: str) -> Response:
+    return FileResponse(path, media_type="application/zip", filename=name)
+
+
+def _download_adapter(studio: Any, request: Request) -> Response:
+    key = request.path_params["id"]
+    return _zip(studio.export_adapter(key, format="peft"), f"lora-{key[:12]}.zip")
+
+
+def _download_routed(studio: Any, request: Request) -> Response:
+    found = studio.get_recipe(request.path_params["id"])
+    return _zip(studio.export_routed(found["recipe"]), f"routed-{found['id'][:12]}.zip")
+
+
+def _download_recipe(studio: Any, request: Request) -> Response:
+    found = studio.get_recipe(request.path_params["id"])
+    text = found.get("yaml") or yaml.safe_dump(found["recipe"], sort_keys=False)
+    name = f"recipe-{found['id'][:12]}.yaml"
+    return PlainTextResponse(
+        text, headers={"Content-Disposition": f'attachment; filename="{name}"'}
+    )
+
+
+def _asset(_: Any, request: Request) -> Response:
+    name = request.path_params["name"]
+    if name == "logo.svg":
+        return _file(assets_dir() / name)
+    if name == "studio.css":
+        sheets = [ISLANDS_DIR.parent / "theme.css", *sorted(ISLANDS_DIR.glob("*.css"))]
+        text = "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
+        return Response(text, media_type="text/css", headers={"Cache-Control": "no-cache"})
+    if not _ASSET_NAME.fullmatch(name) or not (ISLANDS_DIR / name).is_file():
+        raise NotFound("There is no such file.")
+    return _file(ISLANDS_DIR / name)
+
+
+def _file(path: Path) -> Response:
+    headers = {"Cache-Control": "no-cache"}
+    return FileResponse(path, media_type=_MEDIA[path.suffix], headers=headers)
+
+
+def routes(studio: Any, maps: MapFiles) -> list[BaseRoute]:
+    """Every route of ours, ready for FastAPI(routes=...) or launch(app_kwargs=...)."""
+
+    def route(path: str, handler: Handler, method: str = "GET") -> Route:
+        async def endpoint(request: Request) -> Response:
+            try:
+                answer = await run_in_threadpool(handler, studio, request)
+            except LoraStudioError as error:
+                status = 404 if isinstance(error, NotFound) else 400
+                return JSONResponse({"error": str(error)}, status)
+            except Exception as error:
+                return JSONResponse({"error": explain(error)}, 500)
+            return answer if isinstance(answer, Response) else JSONResponse(answer)
+
+        return Route(f"/studio{path}", endpoint, methods=[method])
+
+    def map_file(_: Any, request: Request) -> Response:
+        path = maps.find(request.path_params["name"])
+        return FileResponse(path, media_type="application/octet-stream")
+
+    return [
+        route("/api/status", lambda s, r: s.get_status()),
+        route("/api/bases", lambda s, r: s.list_base_models()),
+        route("/api/methods", lambda s, r: s.list_methods()),
+        route("/api/search", _search),
+        route("/api/hint", _hint),
+        route("/api/adapter/{id}", lambda s, r: s.get_adapter(r.path_params["id"])),
+        route("/api/recipe/{id}", lambda s, r: s.get_recipe(r.path_params["id"])),
+        route("/api/adapter/{id}/delete", _delete, "POST"),
+        route("/api/adapter/{id}/restore", _restore, "POST"),
+        route("/download/adapter/{id}.zip", _download_adapter),
+        route("/download/routed/{id}.zip", _download_routed),
+        route("/download/recipe/{id}.yaml", _download_recipe),
+        route("/files/map/{name}", map_file),
+        route("/assets/{name}", _asset),
+    ]

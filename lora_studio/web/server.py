@@ -1,0 +1,126 @@
+"""Serving: routes and middleware defined once, then either mounted on FastAPI with Gradio beside
+them, or handed to Blocks.launch where the host insists on it (ZeroGPU)."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lora_studio.settings import Settings, assets_dir
+from lora_studio.web import theme
+from lora_studio.web.app import build
+from lora_studio.web.jobs import Jobs
+from lora_studio.web.routes import MapFiles, routes
+
+log = logging.getLogger(__name__)
+
+_FRAMES = "'self' https://huggingface.co https://*.huggingface.co https://*.hf.space"
+_POLICY = "; ".join(
+    [
+        "default-src 'self'",
+        # Gradio's components compile their templates at run time.
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "worker-src 'self' blob:",
+        "object-src 'none'",
+        "base-uri 'self'",
+        f"frame-ancestors {_FRAMES}",
+    ]
+)
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Content-Security-Policy": _POLICY,
+}
+
+
+class SecurityHeaders:
+    """Adds SECURITY_HEADERS to every answer; streams pass through untouched."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+def _page(studio: Any, settings: Settings) -> tuple[gr.Blocks, dict[str, Any], dict[str, Any]]:
+    """The Blocks, what FastAPI is built with, and what Gradio is given in either way of serving."""
+    maps, jobs = MapFiles(settings.data_dir), Jobs()
+    blocks = build(studio, settings, jobs, maps)
+    blocks.queue(max_size=64, api_open=False, default_concurrency_limit=16)
+    fastapi = {"routes": routes(studio, maps), "middleware": [Middleware(SecurityHeaders)]}
+    look: dict[str, Any] = {
+        "theme": theme.build(),
+        "head": theme.HEAD,
+        "favicon_path": str(assets_dir() / "logo.svg"),
+        "footer_links": ["api"],
+        "run_history": False,
+        "show_error": False,
+        "max_file_size": settings.max_upload_bytes,
+        "blocked_paths": [str(settings.data_dir)],
+        "ssr_mode": False,
+        "pwa": False,
+    }
+    return blocks, fastapi, look
+
+
+def create_app(studio: Any, settings: Settings) -> FastAPI:
+    """The whole site as one ASGI application."""
+    blocks, fastapi, look = _page(studio, settings)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, **fastapi)
+    return gr.mount_gradio_app(
+        app, blocks, path="/", server_name=settings.host, server_port=settings.port, **look
+    )
+
+
+def launch(studio: Any, settings: Settings) -> None:
+    """The same site through Blocks.launch, which ZeroGPU patches and therefore needs."""
+    blocks, fastapi, look = _page(studio, settings)
+    blocks.launch(
+        server_name=settings.host,
+        server_port=settings.port,
+        app_kwargs=fastapi,
+        strict_cors=True,
+        quiet=True,
+        **look,
+    )
+
+
+def serve(settings: Settings | None = None) -> None:
+    """Opens the studio and serves its page until interrupted; says at once where it will be."""
+    import uvicorn
+
+    from lora_studio.studio import Studio
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    settings = settings or Settings.from_env()
+    shown = "localhost" if settings.host in ("0.0.0.0", "127.0.0.1") else settings.host
+    log.info("LoRA Studio: http://%s:%d", shown, settings.port)
+    studio = Studio.open(settings)
+    try:
+        if os.environ.get("SPACES_ZERO_GPU"):
+            launch(studio, settings)
+        else:
+            app = create_app(studio, settings)
+            uvicorn.run(app, host=settings.host, port=settings.port, log_level="warning")
+    finally:
+        studio.close()

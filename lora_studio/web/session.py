@@ -1,0 +1,119 @@
+"""What a visitor has picked, as the page sends it: basket, method, columns. All of it untrusted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lora_studio.errors import InvalidRequest, LoraStudioError
+
+MAX_BASKET = 32
+MAX_COLUMNS = 8
+STORAGE_KEY = "lora-studio-session"
+STORAGE_SECRET = "kept-on-this-computer"
+
+Session = Mapping[str, Any]
+
+
+def base_of(session: Session | None, default: str) -> str:
+    """The base model the visitor works with."""
+    base = (session or {}).get("base")
+    return base if isinstance(base, str) and base.strip() else default
+
+
+def sources_of(session: Session | None, only_enabled: bool = True) -> list[dict[str, Any]]:
+    """Basket as recipe sources: [{"id", "weight", "enabled"}]; malformed rows are refused."""
+    rows = (session or {}).get("basket") or []
+    if not isinstance(rows, Sequence) or len(rows) > MAX_BASKET:
+        raise InvalidRequest(f"A basket holds at most {MAX_BASKET} adapters. Remove some.")
+    sources = []
+    for row in rows:
+        weight = row.get("weight", 1.0)
+        if not isinstance(weight, int | float) or not math.isfinite(weight):
+            raise InvalidRequest(f"The weight {weight!r} is not a number. Type one, such as 0.8.")
+        enabled = bool(row.get("enabled", True))
+        if enabled or not only_enabled:
+            sources.append({"id": str(row["id"]), "weight": float(weight), "enabled": enabled})
+    return sources
+
+
+def recipe_of(
+    session: Session | None,
+    base: str,
+    method: str | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The request the visitor has on screen, as a recipe dict (schema 1)."""
+    draft = (session or {}).get("draft") or {}
+    sources = sources_of(session)
+    if not sources:
+        raise InvalidRequest("Pick at least one adapter in the gallery, or describe a task.")
+    if method is None:
+        method, params = draft.get("method"), draft.get("params") or {}
+    return {
+        "schema": 1,
+        "base": {"repo": base},
+        "modality": "text",
+        "sources": sources,
+        "retrieval": (session or {}).get("retrieval"),
+        "compose": {
+            "method": str(method),
+            "params": dict(params or {}),
+            "seed": int(draft.get("seed") or 0),
+        },
+        "notes": str(draft.get("notes") or ""),
+    }
+
+
+def columns_of(session: Session | None, studio: Any, base: str) -> list[dict[str, Any]]:
+    """Columns as compare_outputs takes them; the base is always first."""
+    columns: list[dict[str, Any]] = [{"kind": "base"}]
+    for column in ((session or {}).get("columns") or [])[: MAX_COLUMNS - 1]:
+        kind, title = column.get("kind"), str(column.get("title") or "")
+        if kind == "adapter":
+            columns.append({"kind": "adapter", "id": str(column["id"]), "title": title})
+        elif kind == "random":
+            columns.append({"kind": "random", "title": title})
+        elif kind == "composition":
+            recipe = studio.get_recipe(str(column["recipe_id"]))["recipe"]
+            columns.append({"kind": "recipe", "recipe": recipe, "title": title})
+        elif kind == "method":
+            recipe = recipe_of(session, base, str(column["method"]), {})
+            columns.append({"kind": "recipe", "recipe": recipe, "title": title})
+    return columns
+
+
+def test_sources_of(session: Session | None) -> list[str]:
+    """Adapters whose test prompts judge a comparison: those in the basket and in the columns."""
+    ids = [source["id"] for source in sources_of(session, only_enabled=False)]
+    for column in (session or {}).get("columns") or []:
+        ids += [str(i) for i in column.get("sources") or ()]
+        if column.get("kind") == "adapter" and not column.get("sources"):
+            ids.append(str(column["id"]))
+    return list(dict.fromkeys(ids))
+
+
+def session_from_recipe(studio: Any, recipe_id: str) -> dict[str, Any]:
+    """The session that shows a saved recipe again: its basket, its method, its result."""
+    found = studio.get_recipe(recipe_id)
+    recipe = found["recipe"]
+    basket = []
+    for source in recipe.get("sources", []):
+        row = {k: source.get(k) for k in ("id", "weight", "enabled")}
+        try:
+            entry = studio.get_adapter(source["id"])
+            row |= {k: entry[k] for k in ("title", "max_rank", "layer_norms", "description")}
+        except LoraStudioError:
+            row |= {"title": f"Missing adapter {str(source['id'])[:8]}", "missing": True}
+        basket.append(row)
+    compose = recipe.get("compose") or {}
+    draft = {k: compose.get(k) for k in ("method", "params", "seed")}
+    return {
+        "basket": basket,
+        "base": (recipe.get("base") or {}).get("repo"),
+        "draft": draft,
+        "retrieval": recipe.get("retrieval"),
+        "opened": {"recipe_id": found["id"], "adapter_id": found.get("adapter_id")},
+        "open": "compose",
+    }
