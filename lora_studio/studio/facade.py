@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import psutil
-
-from lora_studio.composition import METHODS, Recipe
+from lora_studio.composition import Recipe
 from lora_studio.demo.vocabulary import example_prompts, unknown_words
 from lora_studio.errors import InvalidRequest
 from lora_studio.gallery import Gallery
 from lora_studio.settings import DEMO_BASE, Settings
-from lora_studio.studio import exports
+from lora_studio.studio import exports, facts
 from lora_studio.studio.adding import add_adapter
 from lora_studio.studio.columns import Columns
 from lora_studio.studio.comparing import PATIENCE, Comparer, list_suites
@@ -70,39 +67,11 @@ class Studio:
 
     def get_status(self, *, actor: str = "") -> dict[str, Any]:
         """Device, memory, queue and search mode, as the header shows them."""
-        lanes = self.worker.status()
-        own = psutil.Process().memory_info().rss
-        model = lanes["model"]
-        return {
-            "base": {"id": self.settings.base_model, "loaded": model.get("base") or ""},
-            "device": model.get("device") or self.settings.device,
-            "memory": {
-                "rss": own + sum(lane.get("rss") or 0 for lane in lanes.values()),
-                "total": psutil.virtual_memory().total,
-                "gpu": model.get("gpu_memory"),
-            },
-            "lanes": lanes,
-            "queue": sum(lane.get("queued") or 0 for lane in lanes.values()),
-            "search": "semantic" if self.library.ready else "keyword",
-            "search_problem": self.library.problem,
-            "adapters": self.gallery.count(),
-            "persistent": not self.settings.space_id or self.settings.data_dir.is_mount(),
-        }
+        return facts.status(self.settings, self.gallery, self.worker, self.library)
 
     def list_base_models(self, *, actor: str = "") -> list[dict[str, Any]]:
         """Base models of the gallery's adapters, the configured one first."""
-        facets = self.gallery.search(limit=1).facets.get("base", [])
-        counts = {f["value"]: f["count"] for f in facets if f["value"]}
-        names = list(dict.fromkeys([self.settings.base_model, *counts]))
-        return [
-            {
-                "id": name,
-                "title": "Demo (tiny Llama)" if name == DEMO_BASE else name,
-                "kind": _base_kind(name),
-                "adapters": counts.get(name, 0),
-            }
-            for name in names
-        ]
+        return facts.base_models(self.settings, self.gallery)
 
     def search_adapters(
         self, query: str = "", *, patience: float | None = None, actor: str = "", **filters: Any
@@ -141,18 +110,7 @@ class Studio:
 
     def list_methods(self, *, actor: str = "") -> list[dict[str, Any]]:
         """All methods with their parameters, in the order of the menu."""
-        return [
-            {
-                "name": m.name,
-                "title": m.title,
-                "kind": m.kind,
-                "summary": m.summary,
-                "paper": m.paper,
-                "needs_model": m.uses_model,
-                "params": [vars(p) for p in m.params],
-            }
-            for m in METHODS
-        ]
+        return facts.methods()
 
     def get_recipe(self, id: str, *, actor: str = "") -> dict[str, Any]:
         """A stored recipe as {id, yaml, recipe, result, adapter_id, created}."""
@@ -319,9 +277,3 @@ class Studio:
             self.worker,
             lambda flow: self._comparer.run_tests(flow, columns, sources, n, name, seed, actor),
         )
-
-
-def _base_kind(name: str) -> str:
-    if name == DEMO_BASE:
-        return "demo"
-    return "folder" if Path(name).is_dir() else "hub"
