@@ -47,11 +47,11 @@ $(BIN)/python:
 		echo "Python's venv module is missing. On Debian or Ubuntu: sudo apt-get install python3-venv"; \
 		rm -rf $(VENV); exit 1; }
 
-$(RUN_STAMP): requirements.txt | $(BIN)/python
+$(RUN_STAMP): requirements.txt pyproject.toml | $(BIN)/python
 	@echo "Installing what LoRA Studio needs into $(VENV) (once; some minutes) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
-$(TEST_STAMP): requirements.txt pyproject.toml | $(RUN_STAMP)
+$(TEST_STAMP): $(RUN_STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	@touch $@
