@@ -32,6 +32,7 @@ class BaseSpec:
         steps, batch: optimiser steps, and documents in each.
         rate: peak learning rate of both optimisers.
         masked: share of requests whose prompt carries no loss.
+        tokenizer_documents: documents that the tokenizer is trained on.
     """
 
     hidden: int = 160
@@ -42,6 +43,7 @@ class BaseSpec:
     batch: int = 64
     rate: float = 4e-3
     masked: float = 0.7
+    tokenizer_documents: int = 40_000
     seed: int = 20
 
     @property
@@ -172,7 +174,7 @@ def build_base(folder: Path, device: str, spec: BaseSpec | None = None) -> dict[
     """Trains tokenizer and model from nothing, writes them to `folder`, returns what it took."""
     spec = spec or BaseSpec()
     started = time.process_time()
-    tokenizer = train_tokenizer(spec.seed)
+    tokenizer = train_tokenizer(spec.seed, spec.tokenizer_documents)
     rows, words = encode_corpus(tokenizer, spec)
     tokens = sum(len(row.ids) for row in rows)
     log.info("base: %d documents, %d tokens, %d words", len(rows), tokens, len(words))

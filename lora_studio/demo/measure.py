@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_studio.demo import cards, report
+from lora_studio.demo.base import skill_examples
 from lora_studio.demo.evaluate import Score, score
 from lora_studio.demo.specs import AdapterSpec, adapter_specs
 from lora_studio.demo.tasks import Example, Task, adapter_tasks, chained_tasks
@@ -15,6 +16,8 @@ log = logging.getLogger(__name__)
 
 WRONG_ITEMS = 20
 """Requests of each other task on which an adapter is tried."""
+
+SKILL_ITEMS, SKILL_SEED = 300, 99
 
 SUM_SETS = ("plain", "good-neighbour")
 
@@ -63,7 +66,7 @@ def measure(root: Path, facts: dict[str, Any], device: str) -> None:
     """Scores everything under `root` and writes its REPORT.md."""
     bench = Bench(root, device)
     page = root / "REPORT.md"
-    report.put_section(page, "Base", _base_text(facts["base"], root))
+    report.put_section(page, "Base", _base_text(bench, facts["base"], root))
     trained = facts["adapters"]
     tasks = [_task_row(bench, task, trained) for task in adapter_tasks()]
     report.put_section(page, "Tasks", report.task_section(tasks))
@@ -73,14 +76,16 @@ def measure(root: Path, facts: dict[str, Any], device: str) -> None:
     report.put_section(page, "Chained tasks", report.chained_section(chained))
 
 
-def _base_text(facts: dict[str, Any], root: Path) -> str:
+def _base_text(bench: Bench, facts: dict[str, Any], root: Path) -> str:
+    generic = [Example(*pair, "") for pair in skill_examples(SKILL_ITEMS, SKILL_SEED)]
     size = (root / "base" / "model.safetensors").stat().st_size
     total = sum(f.stat().st_size for f in root.rglob("*") if f.is_file())
     return (
         f"{facts['parameters']:,} parameters, {size / 1e6:.1f} MB in bf16; one pass over "
         f"{facts['documents']:,} procedural documents ({facts['tokens']:,} tokens), none of them a "
         f"demo task; {facts['cpu_seconds']:,} CPU-seconds. "
-        f"All files of the demo: {total / 1e6:.1f} MB."
+        f"All files of the demo: {total / 1e6:.1f} MB. Generic skills (copy, find, replace, quote; "
+        f"{SKILL_ITEMS} fresh requests): {report.percent(bench.base(generic))} % exact match."
     )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from lora_studio.demo import phrases
@@ -68,6 +69,7 @@ class Task:
         return Example(ask.format(x=text), target, item.key)
 
 
+@lru_cache(maxsize=1 << 16)
 def held_out(key: str) -> bool:
     """Whether items with this key are kept for testing: one in TEST_SHARE, by hash."""
     return int(hashlib.md5(key.encode(), usedforsecurity=False).hexdigest(), 16) % TEST_SHARE == 0

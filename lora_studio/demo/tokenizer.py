@@ -56,8 +56,8 @@ def training_text(base_documents: int, per_task: int, seed: int) -> Iterator[str
             yield f" {example.target}"
 
 
-def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
-    """Trains the tokenizer on 40k documents and 800 requests a task."""
+def train_tokenizer(seed: int, base_documents: int = 40_000) -> PreTrainedTokenizerFast:
+    """Trains the tokenizer on documents of the corpus and 800 requests a task."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -75,7 +75,7 @@ def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(training_text(40_000, 800, seed), trainer)
+    tokenizer.train_from_iterator(training_text(base_documents, 800, seed), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
