@@ -1,0 +1,90 @@
+"""The worker of one machine: a light and a model lane, each one child process of this one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from lora_studio.errors import InvalidRequest
+from lora_studio.settings import Settings
+from lora_studio.worker.job import Job, JobHandle
+from lora_studio.worker.job import Lane as LaneName
+from lora_studio.worker.lane import Lane
+
+CHILD = (sys.executable, "-m", "lora_studio.worker.child")
+SCRATCH_SECONDS = 3600.0
+
+
+class LocalWorker:
+    """Two lanes, so that a search never waits behind a generation.
+
+    Args:
+        settings: data folder, device and default deadline.
+        command: starts a child; the lane's name and its scratch folder are appended.
+        lane_options: times given on to each `Lane`, for tests.
+    """
+
+    def __init__(
+        self, settings: Settings, *, command: Sequence[str] = CHILD, **lane_options: float
+    ) -> None:
+        self.scratch = settings.data_dir / "scratch"
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        options = {"deadline": settings.job_deadline, **lane_options}
+        self._lanes: dict[str, Lane] = {}
+        for name in get_args(LaneName):
+            folder = self.scratch / name
+            folder.mkdir(parents=True, exist_ok=True)
+            argv = [*command, name, str(folder)]
+            self._lanes[name] = Lane(name, argv, _environment(name), **options)
+
+    def start(self) -> None:
+        """Starts both children; otherwise each starts with its first job."""
+        for lane in self._lanes.values():
+            lane.start()
+
+    def submit(self, job: Job) -> JobHandle:
+        """Queues a job in its lane."""
+        if job.lane not in self._lanes:
+            raise InvalidRequest(f"There is no lane '{job.lane}'; use {' or '.join(self._lanes)}.")
+        self._sweep()
+        return self._lanes[job.lane].submit(job)
+
+    def status(self) -> dict[str, Any]:
+        """Lane -> state, job, queued, rss, pid; the model lane adds device, base,
+        adapters_resident and gpu_memory once it has a model."""
+        unknown = {"device": None, "base": None, "adapters_resident": 0, "gpu_memory": None}
+        found = {name: lane.status() for name, lane in self._lanes.items()}
+        return {**found, "model": {**unknown, **found["model"]}}
+
+    def close(self) -> None:
+        """Ends both children and removes their scratch files."""
+        for lane in self._lanes.values():
+            lane.close()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Removes what finished jobs left behind an hour ago."""
+        oldest = time.time() - SCRATCH_SECONDS
+        for folder in self.scratch.glob("*/*"):
+            try:
+                if folder.stat().st_mtime < oldest:
+                    shutil.rmtree(folder, ignore_errors=True)
+            except FileNotFoundError:
+                continue
+
+
+def _environment(lane: str) -> dict[str, str]:
+    """This process's environment, with a share of the processors and the package on the path."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
+    light = max(1, cores // 4)
+    threads = str(light if lane == "light" else max(1, cores - light))
+    package = str(Path(__file__).resolve().parents[2])
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    defaults = {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
+    return {**defaults, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}

@@ -1,0 +1,130 @@
+"""A real worker child with one more task, which goes wrong in the way it is asked to."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from lora_studio.errors import InvalidRequest
+from lora_studio.worker import child
+from lora_studio.worker.tasks import TASKS
+
+
+def run(args, ctx):
+    """Handler of the task "fault"."""
+    ctx.progress(0.5, "about to misbehave")
+    return globals()[args["do"]](args, ctx) or {"pid": os.getpid(), "did": args["do"]}
+
+
+def nothing(args, ctx):
+    ctx.emit({"answer": 42})
+
+
+def hang(args, ctx):
+    time.sleep(600)
+
+
+def hold_the_interpreter(args, ctx):
+    re.fullmatch("(a+)+b", "a" * 60)
+
+
+def leave_a_grandchild(args, ctx):
+    sleeper = subprocess.Popen(["sleep", "600"])
+    ctx.emit({"grandchild": sleeper.pid})
+    time.sleep(600)
+
+
+def crash(args, ctx):
+    ctypes.string_at(0)
+
+
+def kill_itself(args, ctx):
+    os.kill(os.getpid(), 9)
+
+
+def leave(args, ctx):
+    sys.exit(4)
+
+
+def talk_nonsense(args, ctx):
+    child.raw.write(b"\x00\x00\x00\x05hello")
+
+
+def print_much(args, ctx):
+    print("libraries print what they like" * 100)  # noqa: T201
+
+
+def announce_a_gigabyte(args, ctx):
+    child.raw.write((1 << 30).to_bytes(4, "big") + b"x" * 100)
+
+
+def answer_for_another(args, ctx):
+    child.raw.write(child.encode({"type": "done", "id": "someone else", "result": {}}))
+
+
+def send_half_a_frame_and_die(args, ctx):
+    child.raw.write(b"\x00\x00\x10\x00half")
+    os._exit(0)
+
+
+def return_too_much(args, ctx):
+    return {"text": "x" * (9 << 20)}
+
+
+def return_nan(args, ctx):
+    return {"value": float("nan")}
+
+
+def run_out_of_memory(args, ctx):
+    raise MemoryError
+
+
+def refuse(args, ctx):
+    raise InvalidRequest("k is 0; it must be at least 1.")
+
+
+def fail(args, ctx):
+    raise KeyError("secret detail")
+
+
+def break_the_gpu(args, ctx):
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def wait_for_cancel(args, ctx):
+    while True:
+        ctx.check()
+        time.sleep(0.01)
+
+
+def wait_for_file(args, ctx):
+    while not Path(args["file"]).exists():
+        time.sleep(0.01)
+
+
+class Fragile(child.Child):
+    """Can also die between taking a job and beginning it."""
+
+    def __init__(self, scratch, reader, writer):
+        super().__init__(scratch, reader, writer)
+        child.raw = writer
+
+    def _do(self, frame):
+        deaths = frame["args"].get("deaths_before_start", 0)
+        counter = self.scratch / "deaths"
+        so_far = int(counter.read_text()) if counter.exists() else 0
+        if so_far < deaths:
+            counter.write_text(str(so_far + 1))
+            os._exit(7)
+        super()._do(frame)
+
+
+if __name__ == "__main__":
+    TASKS["fault"] = "faulty_child"
+    child.Child = Fragile
+    child.main(sys.argv[1:])
