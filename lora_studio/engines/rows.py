@@ -123,11 +123,12 @@ class GenerateResult:
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """A prompt and the answer whose likelihood is wanted."""
+    """A prompt and the answer whose likelihood is wanted: a text, which is followed by the end
+    token, or the very token ids of an answer that was generated."""
 
     id: str
     prompt: str
-    target: str
+    target: str | tuple[int, ...]
     plan: RowPlan = RowPlan()
 
 

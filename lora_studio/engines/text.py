@@ -174,20 +174,33 @@ class TextEngine:
     def _target(self, row: ScoreRow) -> tuple[list[int], list[int]]:
         """Token ids of the prompt and of what should follow it."""
         prompt = self.prompt_ids(row.prompt)
-        special = not self.tokenizer.chat_template
-        whole = self._encode(self._framed(row.prompt) + row.target, special=special)
-        if whole[: len(prompt)] == prompt:
-            target = whole[len(prompt) :]
+        if isinstance(row.target, tuple):
+            target = list(row.target)
         else:
-            target = self._encode(row.target, special=False)
-        end = self.tokenizer.eos_token_id
-        target = target + ([end] if end is not None else [])
+            end = self.tokenizer.eos_token_id
+            target = self._answer(row.prompt, row.target, prompt)
+            target += [end] if end is not None else []
         if not target or len(prompt) + len(target) > self.max_tokens:
             raise InvalidRequest(
                 f"Prompt and target of row '{row.id}' have {len(prompt) + len(target)} tokens; "
                 f"they must have 1 to {self.max_tokens}, and the target must not be empty."
             )
         return prompt, target
+
+    def _answer(self, prompt: str, answer: str, ids: list[int]) -> list[int]:
+        """Token ids of an answer, as the chat template would write it after the prompt `ids`."""
+        framed = self._framed(prompt)
+        if self.tokenizer.chat_template:
+            turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+            whole = self.tokenizer.apply_chat_template(turns, tokenize=False)
+            start = whole.rfind(answer)
+            if whole.startswith(framed) and start >= len(framed):
+                answer = whole[len(framed) : start + len(answer)]
+        special = not self.tokenizer.chat_template
+        joined = self._encode(framed + answer, special=special)
+        if joined[: len(ids)] == ids:
+            return joined[len(ids) :]
+        return self._encode(answer, special=False)
 
     def _framed(self, prompt: str) -> str:
         if not self.tokenizer.chat_template:

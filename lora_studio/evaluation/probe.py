@@ -64,7 +64,7 @@ class EngineProbe:
             )
         return found
 
-    def _answers(self, asked: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    def _answers(self, asked: Sequence[tuple[str, str]]) -> list[tuple[str, tuple[int, ...]]]:
         greedy = Sampling(max_new_tokens=MAX_ANSWER)
         rows = [
             Row(str(i), prompt, RowPlan(((name, 1.0),)), greedy, 0)
@@ -72,6 +72,8 @@ class EngineProbe:
         ]
         result = self._engine.generate(rows, check=self._check)
         self._check()
-        texts = {row.id: row.text.strip() for row in result.rows}
-        pairs = [(prompt, texts[str(i)]) for i, (_, prompt) in enumerate(asked)]
-        return [(prompt, answer) for prompt, answer in pairs if answer]
+        return [
+            (prompt, row.token_ids)
+            for (_, prompt), row in zip(asked, result.rows, strict=True)
+            if row.token_ids and row.stop != "invalid"
+        ]

@@ -231,14 +231,21 @@ class Gallery(Records):
         k: int = 3,
         among: Sequence[str] | None = None,
         exclude: Iterable[str] = (),
+        kinds: Sequence[str] = (),
     ) -> list[Hit]:
         """The k adapters of a base nearest to an embedded task (dim,): LoraRetriever's top-k.
 
         Args:
             among: only these ids, or None for all.
             exclude: ids never returned.
+            kinds: only entries of these kinds; empty for all.
         """
-        return self._finder.nearest(np.asarray(vector), k, {"base": [base]}, among, exclude)
+        filters = {"base": [base], "kinds": list(kinds)}
+        return self._finder.nearest(np.asarray(vector), k, filters, among, exclude)
+
+    def vector(self, adapter_id: str) -> np.ndarray | None:
+        """(dim,) unit vector that places an adapter, or None where it has none yet."""
+        return self._finder.vector(self.get(adapter_id).id)
 
     def delete(self, adapter_id: str) -> Entry:
         """Marks an adapter as deleted; `restore` undoes it for seven days."""

@@ -283,3 +283,25 @@ def test_a_large_model_on_a_cpu_keeps_its_own_type(model_folder, monkeypatch):
     assert load_base(folder, torch.device("cpu"))[0].dtype == torch.bfloat16
     monkeypatch.setattr("lora_studio.engines.loading.FLOAT32_PARAMETERS", 1 << 40)
     assert load_base(folder, torch.device("cpu"))[0].dtype == torch.float32
+
+
+def test_an_answer_is_scored_as_the_chat_template_writes_it(engine, monkeypatch):
+    """Templates may put a space or a line break before an answer; it belongs to the target."""
+    template = (
+        "{% for m in messages %}{{ '[' + m['role'] + ']' }}"
+        "{{ ' ' if m['role'] == 'assistant' else '' }}{{ m['content'] | trim }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '[assistant]' }}{% endif %}"
+    )
+    monkeypatch.setattr(engine.tokenizer, "chat_template", template)
+    prompt, target = engine._target(ScoreRow("0", "hi", "yes"))
+    assert engine.tokenizer.decode(prompt) == "[user]hi[assistant]"
+    assert engine.tokenizer.decode(target[:-1]) == " yes"
+    assert target[-1] in engine.ends
+
+
+def test_generated_ids_can_be_scored_as_they_are(engine):
+    row = Row("0", "hello", RowPlan(), Sampling(max_new_tokens=6), 0)
+    (made,) = engine.generate([row]).rows
+    (score,) = engine.score([ScoreRow("0", "hello", made.token_ids)])
+    assert score.exact
+    assert score.tokens == made.tokens

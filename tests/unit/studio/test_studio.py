@@ -1,0 +1,265 @@
+"""Every action of the product, on real workers and a tiny random base model."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lora_studio.adapter import AdapterCard
+from lora_studio.errors import InvalidAdapter, InvalidRequest, NotFound
+from lora_studio.formats import load_adapter, save_adapter
+from lora_studio.gallery import Gallery
+from lora_studio.settings import Settings
+from lora_studio.studio import Studio
+from lora_studio.worker.local import LocalWorker
+from tests.tiny_models import random_adapter, save_model
+
+TASKS = {
+    "Past tense": ["Put this in the past: he eats.", "past tense: she sings", "yesterday: we go"],
+    "French": ["Translate into French: the red house", "How do you say dog in French?"],
+    "Polite": ["Say it politely: open the door", "Rephrase this in a courteous way: go away"],
+}
+
+
+def write_adapter(folder, title, seed, base, tests=()):
+    card = AdapterCard(title=title, base_model=base, samples=tuple(TASKS.get(title, ())))
+    adapter = replace(random_adapter(seed, rank=4), card=card)
+    lines = "".join(json.dumps(t) + "\n" for t in tests)
+    return save_adapter(adapter, folder, {"test.jsonl": lines} if lines else None)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return str(save_model("llama", tmp_path_factory.mktemp("base")))
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory, base):
+    folder = tmp_path_factory.mktemp("studio")
+    settings = Settings(data_dir=folder / "data", base_model=base, device="cpu", max_rows=8)
+    worker = LocalWorker(settings)
+    studio = Studio(settings, Gallery.open(settings), worker)
+    studio.library.start()
+    with studio:
+        for seed, title in enumerate((*TASKS, "Noise")):
+            tests = [{"prompt": f"{title} {i}", "target": "x"} for i in range(4)]
+            path = write_adapter(folder / title, title, seed, base, tests)
+            studio.add_adapter(str(path)).result()
+        deadline = time.monotonic() + 60
+        while studio.gallery.pending_vectors(settings.embedder) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        yield studio
+
+
+@pytest.fixture
+def ids(studio):
+    hits = studio.search_adapters(kinds=["uploaded"], sort="title")["hits"]
+    return [hit["id"] for hit in hits if hit["title"] in TASKS]
+
+
+def recipe(ids, method="lego", **params):
+    sources = [{"id": i, "weight": 1.0} for i in ids]
+    return {"sources": sources, "compose": {"method": method, "params": params}}
+
+
+def test_an_upload_is_checked_reported_and_not_added_twice(studio, tmp_path, base):
+    path = write_adapter(tmp_path / "again", "Past tense", 0, base)
+    entry = studio.add_adapter(str(path)).result()
+    assert entry["existed"]
+    assert any("Every module fits" in line for line in entry["report"])
+
+
+def test_an_adapter_of_another_size_is_refused_with_the_module(studio, tmp_path, base):
+    wide = random_adapter(9, dims={"model.layers.0.self_attn.q_proj": (64, 32)})
+    adapter = replace(wide, card=AdapterCard(base_model=base))
+    path = save_adapter(adapter, tmp_path / "wide")
+    from lora_studio.errors import IncompatibleAdapters
+
+    with pytest.raises(IncompatibleAdapters, match="q_proj"):
+        studio.add_adapter(str(path)).result()
+
+
+def test_a_bad_file_is_refused_and_nothing_is_kept(studio, tmp_path):
+    before = studio.get_status()["adapters"]
+    (tmp_path / "x.safetensors").write_bytes(b"\x80\x02 not an adapter")
+    with pytest.raises(InvalidAdapter, match="pickle"):
+        studio.add_adapter(str(tmp_path / "x.safetensors")).result()
+    assert studio.get_status()["adapters"] == before
+
+
+def test_search_finds_by_meaning_and_says_why(studio):
+    found = studio.search_adapters("turn the sentence into past tense", patience=30)
+    assert found["mode"] == "semantic"
+    first = found["hits"][0]
+    assert first["title"] == "Past tense"
+    assert first["reason"] in TASKS["Past tense"]
+    assert first["reason_kind"] == "sample"
+
+
+def test_a_task_sentence_retrieves_adapters_with_similarities(studio):
+    hits = studio.retrieve_adapters("say this with better manners", k=2).result()["hits"]
+    assert [len(hits), hits[0]["title"]] == [2, "Polite"]
+    assert hits[0]["similarity"] > hits[1]["similarity"]
+
+
+def test_an_adapter_has_a_table_of_modules_and_neighbours(studio, ids):
+    entry = studio.get_adapter(ids[0][:10])
+    assert len(entry["module_table"]) == entry["modules"] == 6
+    assert entry["tests"] == 4
+    assert entry["similar"][0]["id"] != entry["id"]
+
+
+def test_deleting_is_undone_by_restoring(studio, ids):
+    studio.delete_adapter(ids[0])
+    with pytest.raises(NotFound, match="deleted"):
+        studio.export_adapter(ids[0])
+    studio.restore_adapter(ids[0])
+    assert studio.get_adapter(ids[0])["id"] == ids[0]
+
+
+def test_the_map_holds_every_unit_once(studio, ids):
+    result = studio.cluster_units([{"id": i, "weight": 1.0} for i in ids], k=3).result()
+    raw = open(result["path"], "rb").read()
+    n = result["n"]
+    assert n == 3 * 4 * 6
+    assert len(raw) == n * (3 * 4 + 4 * 2)
+    places = np.frombuffer(raw, "<f4", 2 * n)
+    assert places.min() >= 0
+    assert places.max() <= 1
+    sizes = sum(row["size"] for row in result["clusters"])
+    assert sizes == n
+    assert result["shared_seed"]["warning"] is None
+
+
+def test_one_module_can_be_clustered_alone(studio, ids):
+    name = "model.layers.1.mlp.down_proj"
+    result = studio.cluster_units([{"id": i} for i in ids], module=name, k=0).result()
+    assert (result["n"], result["k"], result["max_k"]) == (12, 4, 12)
+    assert sum(row["energy"] for row in result["clusters"]) == pytest.approx(1)
+
+
+def test_a_dry_run_says_rank_size_and_cosines_without_keeping_anything(studio, ids):
+    before = studio.get_status()["adapters"]
+    figures = studio.plan_composition(recipe(ids, "svd", rank=6)).result()
+    assert figures["rank"] == {"min": 6, "max": 6}
+    assert figures["bytes"] == 4 * figures["parameters"]
+    assert all(0 < row["cosine"] < 1 and row["title"] for row in figures["cosines"])
+    assert 0 < figures["sign_conflict"] < 1
+    assert studio.get_status()["adapters"] == before
+
+
+def test_a_dry_run_is_the_composition_it_announces(studio, ids):
+    wanted = recipe(ids, "lego", rank=5, gauge="balanced")
+    figures = studio.plan_composition(wanted).result()
+    made = studio.compose_adapter(wanted, title="Mine").result()
+    assert made["cosines"] == {row["id"]: row["cosine"] for row in figures["cosines"]}
+    assert made["entry"]["title"] == "Mine"
+    assert made["entry"]["parents"] == ids
+    assert made["entry"]["kind"] == "composed"
+    again = studio.compose_adapter(wanted).result()
+    assert again["existed"]
+    assert again["adapter_id"] == made["adapter_id"]
+    stored = studio.get_recipe(made["recipe_id"])
+    assert stored["recipe"]["compose"]["params"]["gauge"] == "balanced"
+    assert stored["adapter_id"] == made["adapter_id"]
+
+
+def test_the_preset_tunes_on_the_model_and_says_so(studio, ids):
+    made = studio.compose_adapter(recipe(ids[:2], "preset")).result()
+    assert any("sample prompts of the sources (not test prompts)" in n for n in made["notes"])
+
+
+def test_a_download_loads_in_peft_with_card_recipe_and_tests(studio, ids, tmp_path, base):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    made = studio.compose_adapter(recipe(ids, "svd", rank=4)).result()
+    path = studio.export_adapter(made["adapter_id"])
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    names = {p.name for p in folder.iterdir()}
+    assert names >= {"adapter_config.json", "README.md", "recipe.yaml"}
+    assert load_adapter(folder).id == made["adapter_id"]
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(folder))
+    assert model.active_adapters == ["default"]
+
+
+def test_columns_answer_under_one_seed_and_the_base_comes_first(studio, ids):
+    columns = [
+        {"kind": "adapter", "id": ids[0]},
+        {"kind": "random"},
+        {"kind": "recipe", "recipe": recipe(ids, "cat")},
+        {"kind": "recipe", "recipe": recipe(ids, "mixture", top_k=2)},
+        {"kind": "recipe", "recipe": recipe(ids, "selection")},
+    ]
+    flow = studio.compare_outputs(["past tense: he goes", "hello"], columns, {"max_new_tokens": 9})
+    events = list(flow)
+    result = events[-1]["result"]
+    assert [c["title"] for c in result["columns"]][:2] == ["Base model", "French"]
+    assert result["columns"][2]["title"] == "Random: Noise"
+    assert len(result["cells"]) == 2 * 6
+    assert result["tokens_per_second"] > 0
+    streamed = [e for e in events if e["type"] == "data"]
+    assert streamed
+    assert all(cell["tokens"] <= 9 for cell in result["cells"])
+    single = studio.compare_outputs(["hello"], [columns[0]], {"max_new_tokens": 9}).result()
+    text = {(c["prompt"], c["column"]): c["text"] for c in result["cells"]}
+    assert single["cells"][1]["text"] == text[1, 1]
+
+
+def test_test_prompts_give_rates_with_intervals(studio, ids):
+    rows = studio.run_tests([{"kind": "adapter", "id": ids[0]}], ids[:2], n=3).result()["rows"]
+    assert [(r["column"], r["n"]) for r in rows] == [(0, 3), (0, 3), (1, 3), (1, 3)]
+    assert all(r["low"] <= r["rate"] <= r["high"] for r in rows)
+    with pytest.raises(InvalidRequest, match="prompts of each"):
+        studio.run_tests([], ids[:1], n=0).result()
+
+
+def test_cancelling_ends_a_flow_and_the_next_one_runs(studio, ids):
+    flow = studio.compare_outputs(["a", "b"], [{"kind": "random"}], {"max_new_tokens": 90})
+    seen = []
+    for event in flow:
+        seen.append(event["type"])
+        if event["type"] == "data":
+            flow.cancel()
+    assert seen[-1] == "cancelled"
+    assert studio.compare_outputs(["a"], [], {"max_new_tokens": 2}).result()["cells"]
+
+
+def test_a_wrong_request_says_what_is_wrong(studio, ids):
+    with pytest.raises(InvalidRequest, match="rank"):
+        studio.plan_composition(recipe(ids, "svd", rank=-1)).result()
+    with pytest.raises(NotFound, match="Did you mean"):
+        studio.compose_adapter(recipe(ids, "leggo")).result()
+    with pytest.raises(InvalidRequest, match="at least one prompt"):
+        studio.compare_outputs([" "], []).result()
+
+
+@pytest.mark.parametrize("method", ["mixture", "fusion"])
+def test_a_routed_download_runs_by_itself_and_answers_as_the_page_does(
+    studio, ids, tmp_path, base, method
+):
+    wanted = recipe(ids, method, top_k=2)
+    with zipfile.ZipFile(studio.export_routed(wanted)) as archive:
+        archive.extractall(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    prompt = "Put this in the past: he eats."
+    done = subprocess.run(
+        [sys.executable, "run.py", "--base", base, "--max-new-tokens", "8", prompt],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    columns = [{"kind": "recipe", "recipe": wanted}]
+    cells = studio.compare_outputs([prompt], columns, {"max_new_tokens": 8}).result()["cells"]
+    assert done.stdout.rstrip().endswith(cells[1]["text"])
