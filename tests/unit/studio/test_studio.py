@@ -7,6 +7,7 @@ import sys
 import time
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,7 +126,7 @@ def test_deleting_is_undone_by_restoring(studio, ids):
 
 def test_the_map_holds_every_unit_once(studio, ids):
     result = studio.cluster_units([{"id": i, "weight": 1.0} for i in ids], k=3).result()
-    raw = open(result["path"], "rb").read()
+    raw = Path(result["path"]).read_bytes()
     n = result["n"]
     assert n == 3 * 4 * 6
     assert len(raw) == n * (3 * 4 + 4 * 2)
