@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
 
 from lora_studio.errors import LoraStudioError
-from lora_studio.web.jobs import _states, explain, result_of
+from lora_studio.web.jobs import UNKNOWN_ERROR, states
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turns any error into gr.Error with one plain sentence."""
+    try:
+        yield
+    except gr.Error:
+        raise
+    except LoraStudioError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    except Exception as error:
+        log.exception("unforeseen error in a public endpoint")
+        raise gr.Error(UNKNOWN_ERROR, print_exception=False) from error
+
+
+def _payloads(submit: Callable[[], Any]) -> Iterator[dict[str, Any]]:
+    """What a job yields and at last returns; leaving early cancels it."""
+    with _plain_errors():
+        handle = submit()
+        try:
+            for job_state, payload in states(handle):
+                if job_state["state"] == "error":
+                    raise gr.Error(job_state["error"], print_exception=False)
+                if job_state["state"] == "stopped":
+                    raise gr.Error("The job was stopped.", print_exception=False)
+                if payload:
+                    yield payload.get("result") or payload
+        finally:
+            handle.cancel()
+
+
+def _result(submit: Callable[[], Any]) -> dict[str, Any]:
+    *_, last = _payloads(submit)
+    return last
 
 
 def register(studio: Any) -> None:
@@ -34,8 +73,7 @@ def register(studio: Any) -> None:
         Args:
             recipe: a recipe, schema 1.
         """
-        with _plain_errors():
-            return result_of(studio.plan_composition(recipe))
+        return _result(lambda: studio.plan_composition(recipe))
 
     def compose_adapter(recipe: dict, title: str = "") -> dict:
         """Composes a recipe and saves the result in the gallery.
@@ -44,8 +82,7 @@ def register(studio: Any) -> None:
             recipe: a recipe, schema 1.
             title: name of the new adapter.
         """
-        with _plain_errors():
-            return result_of(studio.compose_adapter(recipe, title=title))
+        return _result(lambda: studio.compose_adapter(recipe, title=title))
 
     def compare_outputs(
         prompts: list[str],
@@ -65,31 +102,10 @@ def register(studio: Any) -> None:
             seed: of every row's own generator.
             base: base model; empty for the studio's own.
         """
-        with _plain_errors():
-            sampling = {"max_new_tokens": int(max_new_tokens), "temperature": float(temperature)}
-            handle = studio.compare_outputs(prompts, columns, sampling, seed=int(seed), base=base)
-            try:
-                for job_state, payload in _states(handle):
-                    if job_state["state"] == "error":
-                        raise gr.Error(job_state["error"], print_exception=False)
-                    if payload:
-                        yield payload.get("result") or payload
-            finally:
-                handle.cancel()
+        sampling = {"max_new_tokens": int(max_new_tokens), "temperature": float(temperature)}
+        yield from _payloads(
+            lambda: studio.compare_outputs(prompts, columns, sampling, seed=int(seed), base=base)
+        )
 
     for function in (search_adapters, plan_composition, compose_adapter, compare_outputs):
         gr.api(function, api_name=function.__name__)
-
-
-class _plain_errors:
-    """Turns any error into gr.Error with one plain sentence."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, gr.Error) or error is None or not isinstance(error, Exception):
-            return
-        if isinstance(error, LoraStudioError):
-            raise gr.Error(str(error), print_exception=False) from error
-        raise gr.Error(explain(error), print_exception=False) from error

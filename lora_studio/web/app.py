@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from lora_studio.errors import LoraStudioError
 from lora_studio.settings import Settings
 from lora_studio.web import api
 from lora_studio.web.island import island
-from lora_studio.web.jobs import Jobs, State, explain, state
+from lora_studio.web.jobs import Jobs, State, state
 from lora_studio.web.pages import PAGES
 from lora_studio.web.routes import MapFiles
 from lora_studio.web.session import STORAGE_KEY, STORAGE_SECRET, session_from_recipe
@@ -42,8 +42,8 @@ class Page:
 def _status(studio: Any) -> dict[str, Any]:
     try:
         return {"status": studio.get_status()}
-    except Exception as error:
-        return {"error": explain(error)}
+    except LoraStudioError as error:
+        return {"error": str(error)}
 
 
 def _base_choices(studio: Any) -> list[tuple[str, str]]:
@@ -69,8 +69,8 @@ def _header(page: Page) -> None:
     job = island("job", {"title": "Base model"}, ["stop"], elem_id="ls-base-job")
 
     def check_base(name: str, request: gr.Request) -> Iterator[State]:
-        submit = lambda: studio.check_base(name)  # noqa: E731
-        for job_state, payload in page.jobs.stream(request, "base", submit):
+        running = page.jobs.stream(request, "base", lambda: studio.check_base(name))
+        for job_state, payload in running:
             done = (payload or {}).get("result")
             yield job_state | ({"note": _loaded(done)} if done else {})
 
@@ -93,8 +93,8 @@ def _loaded(done: dict[str, Any]) -> str:
     return f"Loaded on {done.get('device', 'the worker')}{size}."
 
 
-def _restore(page: Page, stored: gr.BrowserState) -> None:
-    """Fills the session from the browser, then from ?recipe=<id>, then from the settings."""
+def _restorer(page: Page) -> Callable[[Any, gr.Request], dict[str, Any]]:
+    """Fills the session from the settings, the browser's store, and ?recipe=<id>, in this order."""
 
     def restore(kept: Any, request: gr.Request) -> dict[str, Any]:
         session = dict(kept) if isinstance(kept, dict) else {}
@@ -123,9 +123,8 @@ def build(studio: Any, settings: Settings, jobs: Jobs, maps: MapFiles) -> gr.Blo
                 with gr.Tab(title, id=title.lower(), elem_id=f"ls-page-{title.lower()}"):
                     build_page(page)
         island("basket", elem_id="ls-basket")
-        restore = _restore(page, stored)
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        blocks.load(restore, [stored], [session], queue=False, **quiet)
+        blocks.load(_restorer(page), [stored], [session], queue=False, **quiet)
         session.keep(None, [session], [stored], js="(session) => session", **quiet)
 
         def stop_all(request: gr.Request) -> None:

@@ -25,14 +25,6 @@ _serial = itertools.count(1)
 State = dict[str, Any]
 
 
-def explain(error: BaseException) -> str:
-    """The one sentence a visitor is shown for `error`; what we did not foresee is logged."""
-    if isinstance(error, LoraStudioError):
-        return str(error)
-    log.error("unforeseen error in a page", exc_info=error)
-    return UNKNOWN_ERROR
-
-
 def state(name: str, **more: Any) -> State:
     """A job state; `serial` makes every state differ from the one before."""
     return {"state": name, "serial": next(_serial), **more}
@@ -72,13 +64,12 @@ class Jobs:
             handle = submit()
             with self._lock:
                 self._running[key] = handle
-            yield from _states(handle)
+            yield from states(handle)
         except LoraStudioError as error:
             yield state("error", error=str(error)), None
-        except GeneratorExit:
-            raise
-        except Exception as error:
-            yield state("error", error=explain(error)), None
+        except Exception:
+            log.exception("unforeseen error in a job of a page")
+            yield state("error", error=UNKNOWN_ERROR), None
         finally:
             with self._lock:
                 if handle is not None and self._running.get(key) is handle:
@@ -87,7 +78,8 @@ class Jobs:
                 handle.cancel()
 
 
-def _states(handle: Any) -> Iterator[tuple[State, dict[str, Any] | None]]:
+def states(handle: Any) -> Iterator[tuple[State, dict[str, Any] | None]]:
+    """The events of a job as (state, payload), thinned out while tokens stream."""
     started = time.monotonic()
     last_yield = 0.0
     cells: dict[tuple[int, int], dict[str, Any]] = {}
@@ -119,13 +111,3 @@ def _states(handle: Any) -> Iterator[tuple[State, dict[str, Any] | None]]:
                 {"cells": list(cells.values())} if cells else None,
             )
     yield state("error", error=UNKNOWN_ERROR), None
-
-
-def result_of(handle: Any) -> dict[str, Any]:
-    """Waits for a job and returns its result; errors become gr.Error with plain text."""
-    for job_state, payload in _states(handle):
-        if job_state["state"] == "error":
-            raise gr.Error(job_state["error"], print_exception=False)
-        if payload and "result" in payload:
-            return payload["result"]
-    raise gr.Error("The job was stopped.", print_exception=False)

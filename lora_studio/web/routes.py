@@ -5,6 +5,7 @@ Handlers take values from the query string, call one Studio method and answer JS
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,9 @@ from starlette.routing import BaseRoute, Route
 from lora_studio.errors import InvalidRequest, LoraStudioError, NotFound
 from lora_studio.settings import assets_dir
 from lora_studio.web.island import ISLANDS_DIR
-from lora_studio.web.jobs import explain
+from lora_studio.web.jobs import UNKNOWN_ERROR
+
+log = logging.getLogger(__name__)
 
 MAP_NAME = re.compile(r"[A-Za-z0-9_-]{1,120}\.bin")
 _ASSET_NAME = re.compile(r"[a-z_]+\.(js|css)")
@@ -150,8 +153,9 @@ def routes(studio: Any, maps: MapFiles) -> list[BaseRoute]:
             except LoraStudioError as error:
                 status = 404 if isinstance(error, NotFound) else 400
                 return JSONResponse({"error": str(error)}, status)
-            except Exception as error:
-                return JSONResponse({"error": explain(error)}, 500)
+            except Exception:
+                log.exception("unforeseen error at %s", request.url.path)
+                return JSONResponse({"error": UNKNOWN_ERROR}, 500)
             return answer if isinstance(answer, Response) else JSONResponse(answer)
 
         return Route(f"/studio{path}", endpoint, methods=[method])

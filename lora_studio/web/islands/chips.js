@@ -17,9 +17,10 @@ function chipsOf(status) {
   const model = (status.lanes || {}).model || {};
   const state = STATES[model.state] || "starting";
   const memory = status.memory || {};
-  const device = String(status.device || "CPU");
+  const known = String(status.device || "auto");
+  const device = known === "auto" ? "model" : known; // the device shows once a model is loaded
   return [
-    h("span", { class: `ls-chip ls-chip-device ${tone(state)}`, title: `Model worker on ${device}: ${state}` },
+    h("span", { class: `ls-chip ls-chip-device ${tone(state)}`, title: known === "auto" ? `Model worker: ${state}; its device shows once a model is loaded` : `Model worker on ${known}: ${state}` },
       h("span", { class: "ls-dot", "aria-hidden": "true" }), h("span", null, device), h("span", { class: "ls-chip-label" }, state)),
     chip("memory", bytes(memory.rss), { title: `Of ${bytes(memory.total)}${memory.gpu ? `; GPU ${bytes(memory.gpu.used ?? memory.gpu)}` : ""}` }),
     chip("queue", String(status.queue ?? 0), { title: "Jobs running or waiting" }),

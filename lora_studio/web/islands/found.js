@@ -1,7 +1,7 @@
 // Example tasks before a search, and what a search put into the basket after it.
 
 import { button, h, swap } from "./dom.js";
-import { session, update } from "./state.js";
+import { update } from "./state.js";
 
 export function mount({ host, props, trigger, watch }) {
   const { examples = [] } = props.value || {};
@@ -15,7 +15,6 @@ export function mount({ host, props, trigger, watch }) {
       update({
         basket: hits.map((hit) => ({ id: hit.id, title: hit.title, weight: 1, enabled: true, max_rank: hit.max_rank, layer_norms: hit.layer_norms, reason: hit.reason || "", similarity: hit.similarity ?? null })),
         retrieval: { query: task, embedder: (props.value || {}).embedder || "", top_k: hits.length, scores: Object.fromEntries(hits.map((hit) => [hit.id, hit.similarity])) },
-        draft: { ...session.draft, title: session.draft.title || task.slice(0, 80) },
       });
       swap(host, h("p", { class: "ls-quiet ls-small" }, hits.length ? `The ${hits.length} nearest to “${task}” are in the basket.` : `Nothing in the gallery is near “${task}”.`));
     } else if (!hits) {

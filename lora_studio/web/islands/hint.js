@@ -14,7 +14,7 @@ export function mount({ host, props, trigger, watch }) {
     const { unknown = [], examples: near = [] } = props.value || {};
     const list = (near.length ? near : examples).slice(0, SHOWN);
     swap(host,
-      unknown.length ? h("p", { class: "ls-note is-warn ls-hint" }, icon("warn"), h("span", null, `The demo model never met: ${unknown.slice(0, 8).join(", ")}. It will answer something, but try an example.`)) : null,
+      unknown.length ? h("p", { class: "ls-note is-warn ls-unknown" }, icon("warn"), h("span", null, `The demo model never met: ${unknown.slice(0, 8).join(", ")}. It will answer something, but try an example.`)) : null,
       list.length ? h("div", { class: "ls-chips" }, h("span", { class: "ls-quiet" }, "Try"), list.map((text) => button(text, { kind: "chip", title: text, onclick: () => pick(text) }))) : null);
   };
 

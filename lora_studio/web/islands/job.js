@@ -4,6 +4,7 @@ import { button, fixed, h, icon, swap } from "./dom.js";
 import { toast } from "./toast.js";
 
 export function mount({ host, props, watch, trigger }) {
+  let dismiss = () => {};
   host.setAttribute("role", "status");
   const stop = button("Stop", { kind: "plain", class: "ls-job-stop", onclick: () => trigger("stop") }, "close");
   const text = h("span", { class: "ls-job-text" });
@@ -18,16 +19,17 @@ export function mount({ host, props, watch, trigger }) {
     bar.style.width = known ? `${Math.round(100 * value.fraction)}%` : "";
     if (known) track.setAttribute("aria-valuenow", String(Math.round(100 * value.fraction)));
     else track.removeAttribute("aria-valuenow");
-    if (!stop.isConnected) swap(host, h("div", { class: "ls-job" }, h("div", { class: "ls-job-line" }, text, stop), track));
+    if (!stop.isConnected) swap(host, h("div", { class: "ls-job-run" }, h("div", { class: "ls-job-line" }, text, stop), track));
   }
 
   function draw() {
     const value = props.value || {};
     host.dataset.state = value.state || "idle";
+    dismiss();
     if (value.state === "queued" || value.state === "running") working(value);
     else if (value.state === "error") {
       swap(host, h("p", { class: "ls-note is-error" }, icon("warn"), h("span", null, value.error)));
-      toast(value.error, { kind: "error" });
+      dismiss = toast(value.error, { kind: "error" });
     } else if (value.state === "stopped") swap(host, h("p", { class: "ls-job-done" }, "Stopped."));
     else if (value.state === "done") swap(host, h("p", { class: "ls-job-done" }, icon("check"), h("span", null, value.note || `Done in ${fixed(value.seconds, 1)} s.`)));
     else swap(host);

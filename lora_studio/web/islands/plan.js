@@ -56,7 +56,7 @@ export function mount({ host, props, watch }) {
   const draw = () => {
     const { plan } = props.value || {};
     host.dataset.ready = plan ? "1" : "";
-    swap(host, plan ? h("div", { class: "ls-plan" }, plan.routed ? routed(plan) : merged(plan))
+    swap(host, plan ? h("div", { class: "ls-plan-body" }, plan.routed ? routed(plan) : merged(plan))
       : empty("No dry run yet", "A dry run costs nothing: it shows rank, size and conflicts before anything is written."));
   };
   watch("value", draw);

@@ -9,7 +9,7 @@ export function mount({ host, props, watch }) {
   const draw = () => {
     const entry = (props.value || {}).entry;
     if (!entry) return swap(host);
-    swap(host, h("div", { class: "ls-result" },
+    swap(host, h("div", { class: "ls-result-card" },
       h("h3", null, icon("check"), entry.existed ? `“${entry.title}” was here already` : `“${entry.title}” is in the gallery`),
       h("ul", { class: "ls-samples" }, (entry.report || []).map((line) => h("li", null, line))),
       h("div", { class: "ls-actions" }, button("Add to basket", { kind: "primary", onclick: () => add(entry) }, "plus"), button("Look at it", { onclick: () => openDrawer(entry.id) }))));

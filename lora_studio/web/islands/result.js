@@ -53,7 +53,7 @@ function show(host, done, made) {
   const entry = done.entry;
   const input = h("input", { class: "ls-text", readonly: true, value: link(made.recipe_id), "aria-label": "Link to this composition", onfocus: () => input.select() });
   const recipe = encodeURIComponent(made.recipe_id);
-  swap(host, h("div", { class: "ls-result", "data-adapter": made.adapter_id || "", "data-recipe": made.recipe_id },
+  swap(host, h("div", { class: "ls-result-card", "data-adapter": made.adapter_id || "", "data-recipe": made.recipe_id },
     h("div", { class: "ls-result-head" }, entry ? glyph(entry, 56) : null, h("div", null, h("h3", null, made.title),
       h("p", { class: "ls-quiet ls-small" }, [done.existed ? "made before with this very recipe" : "", entry ? rankText(entry) : "routed plan", entry ? bytes(entry.bytes) : ""].filter(Boolean).join(" · ")))),
     (done.notes || []).map((note) => h("p", { class: "ls-note" }, note)),

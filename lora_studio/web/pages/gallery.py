@@ -77,7 +77,7 @@ def build(page: Page) -> None:
         contributor: str,
         samples: str,
         request: gr.Request,
-    ) -> Iterator[tuple[State, dict[str, Any]]]:
+    ) -> Iterator[tuple[Any, ...]]:
         card: dict[str, Any] = {
             "title": title.strip(),
             "licence": licence.strip(),
@@ -95,7 +95,10 @@ def build(page: Page) -> None:
 
             for job_state, payload in page.jobs.stream(request, "upload", submit):
                 done = (payload or {}).get("result")
-                yield job_state, {"entry": done} if done else {}
+                if done:
+                    yield job_state, {"entry": done}, None, *[""] * len(fields)
+                else:
+                    yield job_state, {}, *[gr.skip()] * (1 + len(fields))
 
     def stop(request: gr.Request) -> State:
         page.jobs.stop(request.session_hash, "upload")
@@ -104,6 +107,10 @@ def build(page: Page) -> None:
     fields = [title, licence, description, tags, contributor, samples]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     adding = button.click(
-        add_adapter, [page.session, files, *fields], [job, report], trigger_mode="once", **quiet
+        add_adapter,
+        [page.session, files, *fields],
+        [job, report, files, *fields],
+        trigger_mode="once",
+        **quiet,
     )
     job.stop(stop, None, [job], cancels=[adding], queue=False, **quiet)
