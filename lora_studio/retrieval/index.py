@@ -89,10 +89,10 @@ class VectorIndex:
         if k <= 0:
             return []
         parameters = None
-        if allowed is not None:
-            chosen = np.flatnonzero(allowed)
+        if allowed is not None and not allowed.all():
             parameters = faiss.SearchParameters()
-            parameters.sel = faiss.IDSelectorBatch(chosen)
+            bits = np.packbits(allowed, bitorder="little")
+            parameters.sel = faiss.IDSelectorBitmap(bits)  # pyright: ignore[reportCallIssue]
         cosines, rows = self._faiss.search(query, k, params=parameters)
         pairs = zip(rows[0].tolist(), cosines[0].tolist(), strict=True)
         return [(row, float(np.clip(cosine, -1, 1))) for row, cosine in pairs if row >= 0]

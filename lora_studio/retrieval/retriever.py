@@ -46,7 +46,7 @@ def centroid(vectors: np.ndarray) -> np.ndarray:
 
 
 def nearest(query: np.ndarray, vectors: np.ndarray) -> tuple[int, float]:
-    """Index and cosine of the row of `vectors` (n, dim) nearest to `query` (dim,)."""
-    cosines = unit_rows(vectors) @ unit_rows(query)[0]  # (n,)
+    """Index and cosine of the unit row of `vectors` (n, dim) nearest to `query` (dim,)."""
+    cosines = vectors @ unit_rows(query)[0]  # (n,)
     best = int(np.argmax(cosines))
     return best, float(cosines[best])

@@ -77,6 +77,18 @@ def _svd(matrix: np.ndarray, rank: int, seed: int) -> tuple[np.ndarray, np.ndarr
     if min(matrix.shape) <= EXACT_SIZE:
         u, s, vt = np.linalg.svd(matrix, full_matrices=False)
         return u[:, :rank], s[:rank], vt[:rank]
-    from sklearn.utils.extmath import randomized_svd
+    return _randomised_svd(matrix, rank, np.random.default_rng(seed))
 
-    return randomized_svd(matrix, rank, n_iter=4, random_state=seed)
+
+def _randomised_svd(
+    matrix: np.ndarray, rank: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Halko, Martinsson and Tropp (2011): a random sketch, sharpened by four power iterations."""
+    width = min(rank + 8, *matrix.shape)
+    sketch = matrix @ rng.standard_normal((matrix.shape[1], width), dtype=np.float32)
+    for _ in range(4):
+        q, _ = np.linalg.qr(matrix.T @ np.linalg.qr(sketch)[0])
+        sketch = matrix @ q
+    q, _ = np.linalg.qr(sketch)  # (d_out, width)
+    u, s, vt = np.linalg.svd(q.T @ matrix, full_matrices=False)
+    return q @ u[:, :rank], s[:rank], vt[:rank]

@@ -106,6 +106,15 @@ def test_ties_keeps_the_majority_sign():
     np.testing.assert_allclose(result, [[3, -2], [0, 3]], atol=1e-5)
 
 
+def test_wide_modules_are_cut_as_well_by_a_sketch_as_exactly(monkeypatch):
+    from lora_studio.composition.merging import ties_delta
+
+    adapters = [build_adapter(seed, rank=3) for seed in (1, 2)]
+    exact = merged("ties_delta", adapters, density=1.0, rank=6)
+    monkeypatch.setattr(ties_delta, "EXACT_SIZE", 0)
+    assert merged("ties_delta", adapters, density=1.0, rank=6).cosine(exact) > 0.9999
+
+
 def test_scale_multiplies_the_result():
     adapters = three()
     one, half = merged("svd", adapters), merged("svd", adapters, scale=0.5)
