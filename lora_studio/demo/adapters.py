@@ -89,6 +89,7 @@ def train_adapter(
     optimiser = torch.optim.AdamW(weights, lr=peak, betas=(0.9, 0.98), weight_decay=0.0)
     optimiser.param_groups[0]["peak"] = peak
     mean = 0.0
+    strangers = _foreign_batches(tokenizer, spec, rng)
     for step, items in enumerate(_batches(rows, spec, rng)):
         batching.set_rates([optimiser], batching.trapezoid(step, spec.steps, 20, 0.0))
         ids, labels = batching.collate(items, device)
@@ -97,7 +98,7 @@ def train_adapter(
             loss = batching.next_token_loss(hidden, _head(model), labels)
             mean = loss.item() if step == 0 else 0.9 * mean + 0.1 * loss.item()
             if spec.neighbour:
-                loss = loss + spec.neighbour * _strangeness(model, tokenizer, spec, rng, device)
+                loss = loss + spec.neighbour * _strangeness(model, next(strangers), device)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
@@ -140,18 +141,20 @@ def foreign_requests(task: Task, count: int, rng: random.Random) -> list[tuple[s
     return found
 
 
-def _strangeness(
-    model: Any,
-    tokenizer: PreTrainedTokenizerFast,
-    spec: AdapterSpec,
-    rng: random.Random,
-    device: str,
-) -> torch.Tensor:
+def _foreign_batches(
+    tokenizer: PreTrainedTokenizerFast, spec: AdapterSpec, rng: random.Random
+) -> Iterator[list[batching.TokenRow]]:
+    count = spec.steps * FOREIGN_BATCH if spec.neighbour else 0
+    foreign = foreign_requests(spec.task, count, rng)
+    rows = [batching.encode_chat(tokenizer, *request) for request in foreign]
+    return batching.bucketed(rows, FOREIGN_BATCH, rng)
+
+
+def _strangeness(model: Any, rows: list[batching.TokenRow], device: str) -> torch.Tensor:
     """Mean KL(base || adapted) over the answer positions of foreign requests."""
     import torch
 
-    foreign = foreign_requests(spec.task, FOREIGN_BATCH, rng)
-    ids, labels = batching.collate([batching.encode_chat(tokenizer, *f) for f in foreign], device)
+    ids, labels = batching.collate(rows, device)
     keep = labels[:, 1:].reshape(-1) != batching.IGNORE
     head = _head(model)
 
