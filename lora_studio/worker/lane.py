@@ -168,7 +168,7 @@ class Lane:
         elif task.started or task.retried:
             self._fail(
                 task,
-                f"The {self.name} worker died while doing this: {reason}. Nothing else is lost; "
+                f"The {self.name} worker stopped during this job: {reason}. Nothing else is lost; "
                 "it is being started again. Try once more; if it happens again, ask for less.",
             )
         else:

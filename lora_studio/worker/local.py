@@ -86,5 +86,9 @@ def _environment(lane: str) -> dict[str, str]:
     threads = str(light if lane == "light" else max(1, cores - light))
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    defaults = {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
+    defaults = {
+        "OMP_NUM_THREADS": threads,
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
     return {**defaults, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}

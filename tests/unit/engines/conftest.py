@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from lora_studio.engines.text import TextEngine
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from tiny_models import random_adapter, save_model
+from tests.tiny_models import random_adapter, save_model
 
 torch.set_num_threads(1)
 

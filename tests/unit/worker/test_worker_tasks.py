@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -15,9 +14,7 @@ from lora_studio.formats import canonical
 from lora_studio.settings import Settings
 from lora_studio.worker.job import Job
 from lora_studio.worker.local import LocalWorker
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from tiny_models import GPT2, random_adapter, save_model
+from tests.tiny_models import GPT2, random_adapter, save_model
 
 LIMIT = 120.0
 
