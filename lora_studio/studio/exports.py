@@ -12,7 +12,15 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from lora_studio.adapter import Adapter, LoraFactors
-from lora_studio.composition import METHODS, Recipe, Routed, choose_units, run_recipe
+from lora_studio.composition import (
+    METHODS,
+    Merged,
+    Recipe,
+    Routed,
+    choose_units,
+    compose,
+    run_recipe,
+)
 from lora_studio.errors import InvalidRequest, NotFound
 from lora_studio.formats import card, save_adapter
 from lora_studio.gallery import Gallery
@@ -60,6 +68,9 @@ def export_routed(gallery: Gallery, recipe: Recipe, embedder: str, folder: Path)
         sources = {s.id: choose_units(gallery.adapter(s.id), s) for s in recipe.active}
         if plan.rule == "fusion":
             sources = _same_rank(sources)
+        fixed = plan.rule == "mixture" and not plan.needs_retrieval
+        if fixed:
+            save_adapter(_as_one(plan, sources), home / "merged")
         facts = []
         for adapter_id, adapter in sources.items():
             place = f"adapters/{slug(adapter.card.title, 'adapter')}-{adapter_id[:8]}"
@@ -83,7 +94,9 @@ def export_routed(gallery: Gallery, recipe: Recipe, embedder: str, folder: Path)
         (home / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
         script = (assets_dir() / "export" / "run.py").read_text(encoding="utf-8")
         (home / "run.py").write_text(script, encoding="utf-8")
-        (home / "README.md").write_text(_routed_readme(plan, sources.values()), encoding="utf-8")
+        (home / "README.md").write_text(
+            _routed_readme(plan, sources.values(), fixed), encoding="utf-8"
+        )
         return _zip(home, folder / f"{name}.zip")
 
 
@@ -124,12 +137,26 @@ def _same_rank(sources: dict[str, Adapter]) -> dict[str, Adapter]:
     }
 
 
-def _routed_readme(plan: Routed, sources: Iterable[Adapter]) -> str:
+def _as_one(plan: Routed, sources: dict[str, Adapter]) -> Adapter:
+    """A mixture in which everyone always answers, as the one adapter it equals."""
+    terms = dict(plan.row({}).terms)
+    merged = compose("cat", [sources[i] for i in terms], list(terms.values()))
+    assert isinstance(merged, Merged)
+    names = " + ".join(a.card.title for a in sources.values())
+    return replace(merged.adapter, card=replace(merged.adapter.card, title=f"Mixture of {names}"))
+
+
+def _routed_readme(plan: Routed, sources: Iterable[Adapter], fixed: bool) -> str:
     method = METHODS.get(plan.rule)
     names = "\n".join(f"- {a.card.title}" for a in sources)
+    one = (
+        "Every adapter always answers, so the mixture equals one adapter: `merged/`, for PEFT.\n\n"
+        if fixed
+        else ""
+    )
     return (
         f"# {method.title} of {len(plan.weights)} adapters\n\n{method.summary}\n\n"
-        f"Each prompt is answered by {plan.top_k} of:\n\n{names}\n\n"
+        f"Each prompt is answered by {plan.top_k} of:\n\n{names}\n\n{one}"
         "Run it with transformers, peft and sentence-transformers installed:\n\n"
         '    python run.py --base PATH_OR_HUB_ID "your prompt"\n'
     )

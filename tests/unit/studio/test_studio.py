@@ -264,3 +264,15 @@ def test_a_routed_download_runs_by_itself_and_answers_as_the_page_does(
     columns = [{"kind": "recipe", "recipe": wanted}]
     cells = studio.compare_outputs([prompt], columns, {"max_new_tokens": 8}).result()["cells"]
     assert done.stdout.rstrip().endswith(cells[1]["text"])
+
+
+def test_a_mixture_in_which_all_answer_is_also_one_adapter(studio, ids, tmp_path, base):
+    wanted = recipe(ids, "mixture", top_k=3)
+    with zipfile.ZipFile(studio.export_routed(wanted)) as archive:
+        archive.extractall(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    one = studio.add_adapter(str(folder / "merged"), {"base_model": base}).result()
+    columns = [{"kind": "recipe", "recipe": wanted}, {"kind": "adapter", "id": one["id"]}]
+    result = studio.compare_outputs(["say it in French"], columns, {"max_new_tokens": 12}).result()
+    assert result["cells"][1]["text"] == result["cells"][2]["text"]
+    studio.delete_adapter(one["id"])
