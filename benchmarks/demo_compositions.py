@@ -134,7 +134,7 @@ def group_rows(bench: Bench, demo: Demo, tasks: list[str]) -> Iterator[tuple[str
     yield "base model", bench.rate(flat, [RowPlan()] * len(flat))
     sources = {a.id: a for a in chosen.values()}
     samples = {a.id: a.card.samples for a in chosen.values()}
-    probe = EngineProbe(bench.engine, sources, samples, lambda: None)
+    probe = EngineProbe(bench.engine, sources, samples)
     own = [RowPlan(((chosen[t].id, 1.0),)) for t in owners]
     yield "own adapter", bench.rate(flat, own)
     rng = random.Random(1)
@@ -194,7 +194,7 @@ def chained_rows(bench: Bench, demo: Demo, suite: Path, parts: list[str]) -> dic
     for number, adapter in enumerate(adapters, 1):
         found[f"part {number} alone"] = bench.merged(adapter, tests)
     samples = {a.id: a.card.samples for a in adapters}
-    probe = EngineProbe(bench.engine, sources_by_id(adapters), samples, lambda: None)
+    probe = EngineProbe(bench.engine, sources_by_id(adapters), samples)
     for label, method, params in (
         ("cat (sum)", "cat", {}),
         ("cat, auto-scale", "cat", {"auto_scale": True}),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from lora_studio.adapter import Adapter
 from lora_studio.composition.probe import Agreement
@@ -12,6 +13,10 @@ PROMPTS_PER_SOURCE = 20
 MAX_ANSWER = 64
 
 
+def _silent(fraction: float, message: str) -> None:
+    return None
+
+
 class EngineProbe:
     """Implements `lora_studio.composition.ModelProbe`.
 
@@ -19,9 +24,10 @@ class EngineProbe:
     candidate is judged by how likely it makes these answers. No labels and no test prompts.
 
     Args:
-        engine: the running base model.
-        sources: id -> adapter; they are added to the engine's bank.
+        engine: the running base model; what the probe adds to its bank it takes out again.
+        sources: id -> adapter.
         samples: id -> sample inputs; at most 20 of each are used.
+        progress: called with (fraction, message) before each candidate; may raise to cancel.
         check: called between batches; may raise to cancel.
     """
 
@@ -30,30 +36,32 @@ class EngineProbe:
         engine: TextEngine,
         sources: Mapping[str, Adapter],
         samples: Mapping[str, Sequence[str]],
-        check: Callable[[], None],
+        progress: Callable[[float, str], None] = _silent,
+        check: Callable[[], None] | None = None,
     ) -> None:
         self._engine = engine
+        self._progress = progress
         self._check = check
-        for name, adapter in sources.items():
-            engine.bank.add(name, adapter)
         asked = [
             (name, prompt)
             for name in sources
             for prompt in samples.get(name, ())[:PROMPTS_PER_SOURCE]
         ]
-        self._pairs = self._answers(asked)
+        with self._guests(sources) as guests:
+            self._pairs = self._answers([(guests[name], prompt) for name, prompt in asked])
 
     def agreement(self, candidates: Sequence[tuple[Adapter, float]]) -> list[Agreement]:
-        """One Agreement for each (adapter, scale); scales of one adapter share its factors."""
+        """One Agreement for each (adapter, scale)."""
         found: list[Agreement] = []
-        for adapter, scale in candidates:
-            name = f"probe-{adapter.id}"
-            self._engine.bank.add(name, adapter)
-            rows = [
-                ScoreRow(str(i), prompt, answer, RowPlan(((name, scale),)))
-                for i, (prompt, answer) in enumerate(self._pairs)
-            ]
-            scores = self._engine.score(rows, check=self._check) if rows else []
+        for done, (adapter, scale) in enumerate(candidates):
+            self._progress(done / len(candidates), f"trying strength {scale:g} on sample prompts")
+            with self._guests({"candidate": adapter}) as guests:
+                plan = RowPlan(((guests["candidate"], scale),))
+                rows = [
+                    ScoreRow(str(i), prompt, answer, plan)
+                    for i, (prompt, answer) in enumerate(self._pairs)
+                ]
+                scores = self._engine.score(rows, check=self._check) if rows else []
             count = max(len(scores), 1)
             found.append(
                 Agreement(
@@ -64,6 +72,20 @@ class EngineProbe:
             )
         return found
 
+    @contextmanager
+    def _guests(self, adapters: Mapping[str, Adapter]) -> Iterator[dict[str, str]]:
+        """Within, the adapters are in the bank under names of their own, so that a source cut to
+        some units is never taken for the whole adapter; yields key -> name in the bank."""
+        names = {key: f"probe-{key}" for key in adapters}
+        bank = self._engine.bank
+        try:
+            for key, adapter in adapters.items():
+                bank.add(names[key], adapter, keep=names.values())
+            yield names
+        finally:
+            for name in names.values():
+                bank.remove(name)
+
     def _answers(self, asked: Sequence[tuple[str, str]]) -> list[tuple[str, tuple[int, ...]]]:
         greedy = Sampling(max_new_tokens=MAX_ANSWER)
         rows = [
@@ -71,7 +93,8 @@ class EngineProbe:
             for i, (name, prompt) in enumerate(asked)
         ]
         result = self._engine.generate(rows, check=self._check)
-        self._check()
+        if self._check:
+            self._check()
         return [
             (prompt, row.token_ids)
             for (_, prompt), row in zip(asked, result.rows, strict=True)

@@ -49,6 +49,7 @@ class Studio:
         studio = cls(settings, Gallery.open(settings), worker)
         studio.library.add_demo()
         studio.library.start()
+        worker.submit(studio._describe(settings.base_model))  # so that the first run is quick
         return studio
 
     def close(self) -> None:
@@ -144,8 +145,10 @@ class Studio:
 
     def check_base(self, base: str, *, actor: str = "") -> Flow:
         """Loads a base model; result {device, parameters, dtype, ...}."""
-        job = Job("describe_base", {"base": base, "device": self.settings.device}, "model")
-        return Flow(self.worker, lambda flow: flow.run(job))
+        return Flow(self.worker, lambda flow: flow.run(self._describe(base)))
+
+    def _describe(self, base: str) -> Job:
+        return Job("describe_base", {"base": base, "device": self.settings.device}, "model")
 
     def add_adapter(
         self, path: str, card: Mapping[str, Any] | None = None, *, actor: str = ""

@@ -35,7 +35,7 @@ def preset(
         return Merged(fits["lego"], (note,))
     best: tuple[tuple[tuple[float, float], int], str, Scaled] | None = None
     for name, adapter in fits.items():
-        inputs.progress(1.0, f"trying {name} on sample prompts")
+        inputs.progress(0.0, f"trying {name} on sample prompts")
         scaled = best_scale(adapter, inputs)
         if scaled is None:
             note = "The sources have no sample inputs to try on: LEGO at scale 1 was used."

@@ -44,4 +44,4 @@ def _probe(
     ctx.progress(0.0, "asking each source for its own answers to its samples")
     engine = engine_for(args, ctx)
     sources = {s.id: choose_units(blobs(s.id), s) for s in recipe.active}
-    return EngineProbe(engine, sources, args.get("samples", {}), ctx.check)
+    return EngineProbe(engine, sources, args.get("samples", {}), blobs.progress, ctx.check)
