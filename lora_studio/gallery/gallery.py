@@ -203,7 +203,7 @@ class Gallery(Records):
         tags an adapter must have all; of several values of another filter it must have one.
 
         Args:
-            limit: hits of a page, at most 200.
+            limit: hits of a page, at most 10,000.
         """
         filters = {
             "base": [base] if base else [],

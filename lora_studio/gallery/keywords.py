@@ -11,8 +11,8 @@ import unicodedata
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -24,6 +24,7 @@ NAMED = 2.0
 _PREFIX = 0.6
 _LEAST = 0.15
 _MAX_WORDS = 32
+_MAX_TERMS = 64
 _MAX_TEXT = 2000
 _WORD = re.compile(r"[^\W_]+")
 _STOP = frozenset(
@@ -65,8 +66,10 @@ class KeywordIndex:
     def add(self, slot: int, entry: Entry) -> None:
         """Indexes the words of an entry."""
         for term, weight in _weights(entry).items():
-            self._slots.setdefault(term, array("q")).append(slot)
-            self._weights.setdefault(term, array("f")).append(weight)
+            if term not in self._slots:
+                self._slots[term], self._weights[term] = array("q"), array("f")
+            self._slots[term].append(slot)
+            self._weights[term].append(weight)
 
     def search(self, text: str, size: int) -> Matches:
         """Scores of `size` slots for the words of `text`; stop words count only when alone."""
@@ -90,7 +93,7 @@ class KeywordIndex:
     def _weights_of(self, word: str, size: int) -> np.ndarray:
         stem = stemmed(word)
         weights = np.zeros(size, np.float32)
-        for term in self._beginning(stem) if len(stem) >= 3 else (stem,):
+        for term in self._beginning(stem) if len(stem) >= 3 else [stem]:
             if term in self._slots:
                 factor = 1.0 if term == stem else _PREFIX
                 slots = np.array(self._slots[term])
@@ -98,15 +101,16 @@ class KeywordIndex:
                 weights[slots] = np.maximum(weights[slots], found)
         return weights
 
-    def _beginning(self, stem: str) -> Iterator[str]:
+    def _beginning(self, stem: str) -> list[str]:
+        """The terms that begin with `stem`; the shortest where there are many."""
         if len(self._sorted) != len(self._slots):
             self._sorted = sorted(self._slots)
-        for place in range(bisect_left(self._sorted, stem), len(self._sorted)):
-            if not self._sorted[place].startswith(stem):
-                break
-            yield self._sorted[place]
+        start = bisect_left(self._sorted, stem)
+        end = bisect_left(self._sorted, stem + chr(0x10FFFF), lo=start)
+        return sorted(self._sorted[start:end], key=len)[:_MAX_TERMS]
 
 
+@lru_cache(maxsize=65536)
 def stemmed(word: str) -> str:
     """A light stem: plural, -ed, -ing and a final e are cut ("translated" -> "translat")."""
     if word.endswith("ies") and len(word) > 4:
@@ -123,8 +127,11 @@ def stemmed(word: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    plain = unicodedata.normalize("NFKD", text[:_MAX_TEXT].casefold())
-    return _WORD.findall("".join(c for c in plain if not unicodedata.combining(c)))
+    plain = text[:_MAX_TEXT].casefold()
+    if not plain.isascii():
+        parts = unicodedata.normalize("NFKD", plain)
+        plain = "".join(c for c in parts if not unicodedata.combining(c))
+    return _WORD.findall(plain)
 
 
 def _weights(entry: Entry) -> dict[str, float]:
@@ -140,9 +147,9 @@ def _weights(entry: Entry) -> dict[str, float]:
         for word in _words(text):
             stem = stemmed(word)
             weights[stem] = max(weights.get(stem, 0.0), weight)
-    samples = Counter(
-        stem for sample in entry.samples for stem in {stemmed(word) for word in _words(sample)}
-    )
+    samples: Counter[str] = Counter()
+    for sample in entry.samples:
+        samples.update({stemmed(word) for word in _words(sample)})
     for stem, count in samples.items():
         share = (count / len(entry.samples)) ** 0.5
         weights[stem] = max(weights.get(stem, 0.0), share)

@@ -15,7 +15,7 @@ from lora_studio.gallery.shelf import Filters, Shelf
 
 Sort = Literal["relevance", "newest", "size", "title"]
 
-MAX_PAGE = 200
+MAX_PAGE = 10_000
 
 
 @dataclass(frozen=True)

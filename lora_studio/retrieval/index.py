@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -88,12 +89,7 @@ class VectorIndex:
         k = min(k, len(self.ids) if allowed is None else int(np.count_nonzero(allowed)))
         if k <= 0:
             return []
-        parameters = None
-        if allowed is not None and not allowed.all():
-            parameters = faiss.SearchParameters()
-            bits = np.packbits(allowed, bitorder="little")
-            parameters.sel = faiss.IDSelectorBitmap(bits)  # pyright: ignore[reportCallIssue]
-        cosines, rows = self._faiss.search(query, k, params=parameters)
+        cosines, rows = self._faiss.search(query, k, params=_only(allowed))
         pairs = zip(rows[0].tolist(), cosines[0].tolist(), strict=True)
         return [(row, float(np.clip(cosine, -1, 1))) for row, cosine in pairs if row >= 0]
 
@@ -148,6 +144,14 @@ class VectorIndex:
                 "use the embedder the gallery was indexed with."
             )
         return np.ascontiguousarray(unit_rows(vectors))
+
+
+def _only(allowed: np.ndarray | None) -> Any:
+    if allowed is None or allowed.all():
+        return None
+    python: Any = faiss  # its Python forms of these constructors keep what they are given alive
+    bits = np.packbits(allowed, bitorder="little")
+    return python.SearchParameters(sel=python.IDSelectorBitmap(bits))
 
 
 def _digest(dim: int, ids: Sequence[str], payload: bytes) -> str:

@@ -1,8 +1,9 @@
 """Writes to a gallery until it is killed, naming on stdout each adapter that was acknowledged.
 
-Run as `python killed_writer.py <folder> <rounds> [commit-first]`: forks a child per round, lets it
-work for a random while, kills it with SIGKILL. With "commit-first" the row is committed before
-the file is put in place, as a store must not do; the test uses it to see that it would notice.
+Run as `python killed_writer.py <folder> <rounds> [commit-first]`: forks a child per round and kills
+it with SIGKILL a random moment after a random number of acknowledgements. With "commit-first" the
+row is committed before the file is put in place, as a store must not do, and the child dies in
+between every few adapters; the test uses it to see that it would notice.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ def adapter(seed: int) -> Adapter:
     return Adapter({"layers.0.q_proj": LoraFactors(a, b)}, card)
 
 
-def write(folder: Path, round_number: int) -> None:
+def write(folder: Path, round_number: int, out: int) -> None:
     gallery = Gallery.open(Settings(data_dir=folder))
     generator = np.random.default_rng(round_number)
     for number in range(10_000):
         entry = gallery.add(adapter(round_number * 10_000 + number))
-        os.write(1, f"added {entry.id}\n".encode())
+        os.write(out, f"added {entry.id}\n".encode())
         vectors = generator.normal(size=(2, 8)).astype(np.float32)
         gallery.set_vectors(entry.id, "minilm", vectors, "samples")
-        os.write(1, f"placed {entry.id}\n".encode())
+        os.write(out, f"placed {entry.id}\n".encode())
         if number % 3 == 2:
             gallery.delete(entry.id)
-            os.write(1, f"deleted {entry.id}\n".encode())
+            os.write(out, f"deleted {entry.id}\n".encode())
 
 
 def write_file_after_commit() -> None:
@@ -51,10 +52,13 @@ def write_file_after_commit() -> None:
         waiting.append(lambda: place_later(self, data, place))
 
     waiting: list = []
+    chance = random.Random(0)
     add = Gallery.add
 
     def add_then_write(self: Gallery, *args, **options):
         entry = add(self, *args, **options)
+        if waiting and chance.random() < 0.3:
+            os.kill(os.getpid(), signal.SIGKILL)
         while waiting:
             waiting.pop()()
         return entry
@@ -68,14 +72,21 @@ def main(folder: Path, rounds: int, commit_first: bool) -> None:
         write_file_after_commit()
     chance = random.Random(rounds)
     for number in range(rounds):
+        reader, writer = os.pipe()
         child = os.fork()
         if not child:
-            write(folder, number)
+            os.close(reader)
+            write(folder, number, writer)
             os._exit(1)
-        time.sleep(chance.uniform(0.06, 0.25))
-        os.kill(child, signal.SIGKILL)
+        os.close(writer)
+        with os.fdopen(reader) as lines:
+            for _ in range(chance.randint(0, 9)):
+                sys.stdout.write(lines.readline())
+            time.sleep(chance.uniform(0, 0.03))
+            os.kill(child, signal.SIGKILL)
+            sys.stdout.write(lines.read())
         _, status = os.waitpid(child, 0)
-        if os.WTERMSIG(status) != signal.SIGKILL:
+        if not os.WIFSIGNALED(status):
             sys.exit(f"round {number} ended by itself: {status}")
 
 

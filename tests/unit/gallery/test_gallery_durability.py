@@ -24,12 +24,12 @@ ROUNDS = int(os.environ.get("LORA_STUDIO_KILLS", "20"))
 WRITER = Path(__file__).with_name("killed_writer.py")
 
 
-def run_and_kill(folder: Path, *options: str) -> list[tuple[str, str]]:
+def run_and_kill(folder: Path, rounds: int, *options: str) -> list[tuple[str, str]]:
     """(what, id) of everything that was acknowledged."""
     environment = {**os.environ, "PYTHONPATH": str(Path(lora_studio.__file__).parents[1])}
     done = subprocess.run(
-        [sys.executable, str(WRITER), str(folder), str(ROUNDS), *options],
-        env=environment, stdout=subprocess.PIPE, text=True, timeout=60 + 2 * ROUNDS, check=True,
+        [sys.executable, str(WRITER), str(folder), str(rounds), *options],
+        env=environment, stdout=subprocess.PIPE, text=True, timeout=120 + 5 * rounds, check=True,
     )  # fmt: skip
     lines = [line.split() for line in done.stdout.splitlines()]
     return [(line[0], line[1]) for line in lines]
@@ -58,7 +58,7 @@ def files(settings: Settings) -> list[Path]:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_everything_acknowledged_survives_kill_9(tmp_path: Path) -> None:
-    acknowledged = run_and_kill(tmp_path)
+    acknowledged = run_and_kill(tmp_path, ROUNDS)
     assert len({i for _, i in acknowledged}) >= ROUNDS
     settings = Settings(data_dir=tmp_path)
     gallery = Gallery.open(settings, orphan_grace=-1)
@@ -78,7 +78,7 @@ def test_everything_acknowledged_survives_kill_9(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_the_kill_test_notices_a_store_that_commits_first(tmp_path: Path) -> None:
-    run_and_kill(tmp_path, "commit-first")
+    run_and_kill(tmp_path, 5, "commit-first")
     gallery = Gallery.open(Settings(data_dir=tmp_path), orphan_grace=-1)
     assert broken(gallery)
     gallery.close()

@@ -72,6 +72,9 @@ def test_similarity_is_the_cosine_to_the_centroid(shelf: Gallery, minilm: Embedd
     middle = minilm.encode(FRENCH).mean(0)
     expected = query @ middle / np.linalg.norm(middle)
     assert hit.similarity == pytest.approx(float(expected), abs=1e-5)
+    place = shelf.vector(hit.entry.id)
+    assert place is not None
+    assert hit.similarity == pytest.approx(float(query @ place), abs=1e-5)
 
 
 def test_an_adapter_without_samples_is_placed_by_its_card_and_says_so(
@@ -230,6 +233,8 @@ def test_retrieve_gives_the_top_k_of_a_base(shelf: Gallery, minilm: Embedder) ->
     assert len(rest) == 5
     only = shelf.retrieve(vector, base=BASE, among=[rest[-1].entry.id, "unknown"])
     assert only == [rest[-1]]
+    assert shelf.retrieve(vector, base=BASE, kinds=("composed",)) == []
+    assert len(shelf.retrieve(vector, base=BASE, k=9, kinds=("composed", "uploaded"))) == 6
     assert shelf.retrieve(vector, base="nothing") == []
     assert shelf.retrieve(vector, base=BASE, k=0) == []
 
