@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -50,7 +51,12 @@ def _base_choices(studio: Any) -> list[tuple[str, str]]:
     return [(base["title"], base["id"]) for base in studio.list_base_models()]
 
 
-def _header(page: Page) -> None:
+def _base_update(studio: Any) -> Any:
+    return gr.update(choices=_base_choices(studio))
+
+
+def _header(page: Page) -> gr.Dropdown:
+    """Builds the line at the top; returns the base-model picker."""
     studio = page.studio
     with gr.Row(elem_id="ls-header", equal_height=True):
         island("brand", elem_id="ls-brand")
@@ -85,6 +91,7 @@ def _header(page: Page) -> None:
     page.session.base(None, [page.session], [base], js="(session) => session.base", **quiet)
     timer = gr.Timer(STATUS_EVERY)
     timer.tick(lambda: _status(studio), None, [chips], queue=False, **quiet)
+    return base
 
 
 def _loaded(done: dict[str, Any]) -> str:
@@ -114,10 +121,11 @@ def _restorer(page: Page) -> Callable[[Any, gr.Request], dict[str, Any]]:
 def build(studio: Any, settings: Settings, jobs: Jobs, maps: MapFiles) -> gr.Blocks:
     """The Blocks of the whole page, over an open studio."""
     with gr.Blocks(title="LoRA Studio", fill_width=True, analytics_enabled=False) as blocks:
+        api.register(studio)  # first, so that the endpoints keep their plain names
         stored = gr.BrowserState(None, storage_key=STORAGE_KEY, secret=STORAGE_SECRET)
         session = island("session", {}, ["keep", "base"], elem_id="ls-session")
         page = Page(studio, settings, jobs, maps, session)
-        _header(page)
+        base = _header(page)
         with gr.Tabs(elem_id="ls-tabs"):
             for title, build_page in PAGES:
                 with gr.Tab(title, id=title.lower(), elem_id=f"ls-page-{title.lower()}"):
@@ -125,11 +133,12 @@ def build(studio: Any, settings: Settings, jobs: Jobs, maps: MapFiles) -> gr.Blo
         island("basket", elem_id="ls-basket")
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         blocks.load(_restorer(page), [stored], [session], queue=False, **quiet)
+        fresh = partial(_base_update, studio)
+        blocks.load(fresh, None, [base], queue=False, **quiet)
         session.keep(None, [session], [stored], js="(session) => session", **quiet)
 
         def stop_all(request: gr.Request) -> None:
             jobs.stop(request.session_hash)
 
         blocks.unload(stop_all)
-        api.register(studio)
     return blocks

@@ -121,6 +121,12 @@ def serve(settings: Settings | None = None) -> None:
             launch(studio, settings)
         else:
             app = create_app(studio, settings)
-            uvicorn.run(app, host=settings.host, port=settings.port, log_level="warning")
+            uvicorn.run(
+                app,
+                host=settings.host,
+                port=settings.port,
+                log_level="warning",
+                timeout_graceful_shutdown=2,  # open pages hold a stream; do not wait for them
+            )
     finally:
         studio.close()

@@ -15,8 +15,7 @@ _FIRST_PAINT = """
   try { kept = localStorage.getItem("lora-studio-theme"); } catch (error) { kept = null; }
   const theme = asked || kept;
   if (theme === "dark" || theme === "light") {
-    url.searchParams.set("__theme", theme);
-    history.replaceState(history.state, "", url);
+    document.body.classList.toggle("dark", theme === "dark");
   }
 })();
 """

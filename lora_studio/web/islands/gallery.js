@@ -46,11 +46,13 @@ export function mount({ host }) {
   }
 
   function show(found, more) {
+    const focused = grid.contains(document.activeElement) ? document.activeElement.dataset.id : null;
     if (!more) { swap(grid); view.shown = 0; }
     for (const hit of found.hits) {
       const node = card(hit, open);
       node.setAttribute("role", "listitem");
       grid.append(node);
+      if (hit.id === focused) node.focus({ preventScroll: true });
     }
     view.shown += found.hits.length;
     view.total = found.total;

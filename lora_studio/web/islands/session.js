@@ -6,12 +6,6 @@ import { toast } from "./toast.js";
 
 const KEPT = ["base", "basket", "draft", "columns", "made", "retrieval"];
 
-function tidyAddress() {
-  const url = new URL(location.href);
-  url.searchParams.delete("__theme");
-  history.replaceState(history.state, "", url);
-}
-
 export function mount({ props, trigger, watch }) {
   let last = "";
   setKeeper(() => {
@@ -37,5 +31,4 @@ export function mount({ props, trigger, watch }) {
   watch("value", receive);
   receive();
   listen();
-  setTimeout(tidyAddress, 1500);
 }

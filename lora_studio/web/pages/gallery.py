@@ -56,7 +56,7 @@ def build(page: Page) -> None:
                     licence = gr.Textbox(label="Licence", placeholder="apache-2.0", min_width=160)
                 description = gr.Textbox(label="What it does", lines=2, max_lines=4)
                 with gr.Row():
-                    tags = gr.Textbox(label="Tags", placeholder="french, translation")
+                    base = gr.Textbox(label="Base model", placeholder="As the file says")
                     contributor = gr.Textbox(label="Contributor")
                 samples = gr.Textbox(
                     label="Sample inputs, one a line",
@@ -73,7 +73,7 @@ def build(page: Page) -> None:
         title: str,
         licence: str,
         description: str,
-        tags: str,
+        base: str,
         contributor: str,
         samples: str,
         request: gr.Request,
@@ -83,15 +83,17 @@ def build(page: Page) -> None:
             "licence": licence.strip(),
             "description": description.strip(),
             "contributor": contributor.strip(),
-            "tags": [tag.strip() for tag in tags.split(",") if tag.strip()],
+            "base_model": base.strip(),
             "samples": [line.strip() for line in samples.splitlines() if line.strip()],
         }
         card = {name: value for name, value in card.items() if value}
-        card["base_model"] = base_of(session, page.settings.base_model)
         with tempfile.TemporaryDirectory(prefix="lora-upload-") as folder:
 
             def submit() -> Any:
-                return studio.add_adapter(str(gather(paths, Path(folder))), card)
+                path = gather(paths, Path(folder))
+                if path.suffix == ".safetensors":  # names no base: take the one on screen
+                    card.setdefault("base_model", base_of(session, page.settings.base_model))
+                return studio.add_adapter(str(path), card)
 
             for job_state, payload in page.jobs.stream(request, "upload", submit):
                 done = (payload or {}).get("result")
@@ -104,7 +106,7 @@ def build(page: Page) -> None:
         page.jobs.stop(request.session_hash, "upload")
         return state("stopped")
 
-    fields = [title, licence, description, tags, contributor, samples]
+    fields = [title, licence, description, base, contributor, samples]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     adding = button.click(
         add_adapter,
