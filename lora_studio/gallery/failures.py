@@ -13,8 +13,12 @@ from lora_studio.errors import LoraStudioError, StorageFull
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
-_SQLITE_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC}
-_SQLITE_SIZE = {sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_TRUNCATE}
+_SQLITE_FULL = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR_WRITE,
+    sqlite3.SQLITE_IOERR_SHMSIZE,
+    sqlite3.SQLITE_IOERR_TRUNCATE,
+}
 _NO_ROOM = "The storage is full. Nothing was lost or half written: free some space and try again."
 
 
@@ -34,7 +38,7 @@ def storage_errors() -> Iterator[None]:
         raise
     except DBAPIError as error:
         code = getattr(error.orig, "sqlite_errorcode", None)
-        if code in _SQLITE_FULL | _SQLITE_SIZE:
+        if code in _SQLITE_FULL:
             raise StorageFull(_NO_ROOM) from error
         if code is not None and code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
             raise LoraStudioError(
@@ -44,5 +48,10 @@ def storage_errors() -> Iterator[None]:
         if code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise LoraStudioError(
                 "Another process keeps the gallery's database busy. Try again in a moment."
+            ) from error
+        if code is not None and code & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT):
+            raise LoraStudioError(
+                f"The gallery's database cannot be read or written ({error.orig}). Check the disk, "
+                "and restore the data folder from a copy if it is damaged."
             ) from error
         raise

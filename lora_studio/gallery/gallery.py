@@ -25,16 +25,11 @@ from lora_studio.gallery.ingest import describe
 from lora_studio.gallery.ranking import Query, Sort
 from lora_studio.gallery.records import Records
 from lora_studio.gallery.store import Store
+from lora_studio.gallery.upkeep import ORPHAN_GRACE, TOMBSTONE_GRACE, clear_leftovers
 from lora_studio.retrieval.retriever import adapter_texts, centroid, unit_rows
 from lora_studio.settings import Settings
 
 log = logging.getLogger(__name__)
-
-ORPHAN_GRACE = 3600.0
-"""Seconds after which a file that no row refers to is removed."""
-
-TOMBSTONE_GRACE = 7 * 24 * 3600.0
-"""Seconds during which a deleted adapter can be restored."""
 
 
 class Gallery(Records):
@@ -67,9 +62,7 @@ class Gallery(Records):
             folder.mkdir(parents=True, exist_ok=True)
         blobs = BlobStore(folder / "blobs")
         store = Store(folder / "gallery.sqlite", settings.embedder)
-        store.purge(time.time() - tombstone_grace)
-        with store.write() as connection:
-            blobs.sweep(store.blobs(connection), orphan_grace)
+        clear_leftovers(store, blobs, orphan_grace, tombstone_grace)
         return cls(store, blobs, Finder(store, blobs, folder / "vectors.index"))
 
     def close(self) -> None:
@@ -109,16 +102,7 @@ class Gallery(Records):
             return known
         data = canonical.dump(adapter)
         sha = self._blobs.put(data)
-        composed = bool(recipe or adapter.card.recipe or adapter.card.parents)
-        kind = kind or ("composed" if composed else "demo" if owner == "demo" else "uploaded")
-        entry = describe(
-            adapter,
-            size=len(data),
-            kind=kind,
-            owner=owner,
-            visibility=visibility,
-            recipe=recipe or "",
-        )
+        entry = describe(adapter, len(data), recipe or "", kind, owner, visibility)
         try:
             self._commit(entry, sha, data, tests)
         except BaseException:

@@ -15,14 +15,22 @@ _LARGE_RMS = 0.1
 
 
 def describe(
-    adapter: Adapter, *, size: int, kind: EntryKind, owner: str, visibility: str, recipe: str
+    adapter: Adapter,
+    size: int,
+    recipe: str = "",
+    kind: EntryKind | None = None,
+    owner: str = "",
+    visibility: str = "public",
 ) -> Entry:
     """The entry of `adapter`; dynamic fields (created, deleted, described_by) are left open.
 
     Args:
         size: bytes of the stored file.
         recipe: id of the recipe that made it, or "" to keep the card's.
+        kind: where it came from, or None to tell by its recipe, parents and owner.
     """
+    composed = bool(recipe or adapter.card.recipe or adapter.card.parents)
+    origin: EntryKind = "composed" if composed else "demo" if owner == "demo" else "uploaded"
     norms = {name: module.norm() for name, module in adapter.factors.items()}
     card = asdict(adapter.card)
     card["title"] = card["title"].strip() or f"Adapter {adapter.id[:8]}"
@@ -39,7 +47,7 @@ def describe(
         norm=_finite(np.sqrt(sum(n * n for n in norms.values()))),
         layer_norms=_layer_norms(norms),
         warnings=tuple(_warnings(adapter, norms)),
-        kind=kind,
+        kind=kind or origin,
         owner=owner,
         visibility=visibility,
     )

@@ -18,6 +18,7 @@ import pytest
 import lora_studio
 from lora_studio.errors import LoraStudioError, StorageFull
 from lora_studio.gallery import Gallery
+from lora_studio.gallery.store import Store
 from lora_studio.settings import Settings
 
 ROUNDS = int(os.environ.get("LORA_STUDIO_KILLS", "20"))
@@ -164,6 +165,32 @@ def test_when_the_system_refuses_to_write_nothing_is_half_written(
     again.close()
 
 
+def test_a_full_disk_does_not_keep_the_gallery_shut(
+    settings: Settings,
+    make_adapter,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gallery = Gallery.open(settings)
+    kept, gone = gallery.add(make_adapter(1, title="Kept")), gallery.add(make_adapter(2))
+    gallery.delete(gone.id)
+    gallery.close()
+
+    def full(*_args: object) -> None:
+        raise StorageFull("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "purge", full)
+        opened = Gallery.open(settings, tombstone_grace=-1)
+    assert [hit.entry.id for hit in opened.search("kept").hits] == [kept.id]
+    assert opened.adapter(kept.id).id == kept.id
+    assert "could not be removed" in caplog.text
+    opened.close()
+    later = Gallery.open(settings, tombstone_grace=-1)
+    assert rows(later).keys() == {kept.id}
+    later.close()
+
+
 def test_a_row_that_cannot_be_committed_takes_its_file_along(
     settings: Settings, make_adapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +239,18 @@ def test_a_data_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     with pytest.raises(LoraStudioError, match="LORA_STUDIO_DATA"):
         Gallery.open(Settings(data_dir=tmp_path / "data"))
+
+
+def test_a_damaged_database_says_what_to_do(settings: Settings, make_adapter) -> None:
+    gallery = Gallery.open(settings)
+    gallery.add(make_adapter(1))
+    gallery.close()
+    database = settings.data_dir / "gallery" / "gallery.sqlite"
+    damaged = bytearray(database.read_bytes())
+    damaged[100:] = os.urandom(len(damaged) - 100)
+    database.write_bytes(damaged)
+    with pytest.raises(LoraStudioError, match="from a copy"):
+        Gallery.open(settings).search("x")
 
 
 def filled(settings: Settings, make_adapter, count: int = 5) -> np.ndarray:
