@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from lora_studio.adapter import AdapterCard
@@ -60,7 +60,7 @@ class Entry:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form; tuples become lists."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Entry:
@@ -75,7 +75,7 @@ class Entry:
 
     def card(self) -> AdapterCard:
         """The adapter's card as it was stored."""
-        return AdapterCard.from_dict(self.to_dict())
+        return AdapterCard(**{f.name: getattr(self, f.name) for f in fields(AdapterCard)})
 
 
 @dataclass(frozen=True)
