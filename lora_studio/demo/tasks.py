@@ -20,11 +20,13 @@ TEST_SHARE = 5
 
 @dataclass(frozen=True)
 class Item:
-    """One input and its right answer; `key` decides the split (an entity or a combination)."""
+    """One input and its right answer; `key` (an entity or a combination) and `form` (the kind of
+    sentence, where it matters) decide the split."""
 
     text: str
     target: str
     key: str
+    form: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Task:
         asks: paraphrases of the request with `{x}` for the input, from full to terse.
         holdout: what is held out of training, in words.
         chained: tasks that solve it together; such a task has tests and no adapter.
+        wording: whether the paraphrase is part of what is held out.
         draw: a random item.
     """
 
@@ -55,18 +58,25 @@ class Task:
     asks: tuple[str, ...]
     holdout: str
     chained: tuple[str, ...]
+    wording: bool
     draw: Callable[[random.Random], Item]
 
     def example(self, rng: random.Random, split: Split, asks: slice = slice(None)) -> Example:
         """A random request of one split, under one of the paraphrases in `asks`."""
-        item = self.draw(rng)
-        while held_out(item.key) != (split == "test"):
+        while True:
             item = self.draw(rng)
-        ask = rng.choice(self.asks[asks])
+            ask = rng.choice(self.asks[asks]) if self.wording else ""
+            key = f"{item.form}{item.key} {ask}".strip()
+            if held_out(key) == (split == "test"):
+                break
+        return self.request(item, ask or rng.choice(self.asks[asks]), key, rng)
+
+    def request(self, item: Item, ask: str, key: str, rng: random.Random) -> Example:
+        """The item under one paraphrase; now and then without its full stop, as people type."""
         text, target = item.text, item.target
         if ask.endswith("{x}") and text.endswith(".") and rng.random() < 0.1:
             text, target = text.removesuffix("."), target.removesuffix(".")
-        return Example(ask.format(x=text), target, item.key)
+        return Example(ask.format(x=text), target, key)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -99,7 +109,7 @@ def _clause(render: Callable[[phrases.Clause], str]) -> Callable[[random.Random]
 def _polite(rng: random.Random) -> Item:
     if rng.random() < 0.5:
         clause = phrases.draw_clause(rng, command=True)
-        return Item(clause.command(), clause.request(), clause.key)
+        return Item(clause.command(), clause.request(), clause.key, "command ")
     clause = phrases.draw_clause(rng)
     return Item(clause.present(), clause.gently(clause.present()), clause.key)
 
@@ -244,7 +254,9 @@ def _build() -> Registry[Task]:
     for name, entry in read_data("tasks").items():
         lists = {key: tuple(entry.get(key, ())) for key in ("tags", "asks", "chained")}
         texts = {key: entry[key] for key in ("title", "description", "holdout")}
-        registry.register(name, Task(name=name, draw=_DRAWS[name], **lists, **texts))
+        wording = bool(entry.get("wording", False))
+        task = Task(name=name, draw=_DRAWS[name], wording=wording, **lists, **texts)
+        registry.register(name, task)
     return registry
 
 

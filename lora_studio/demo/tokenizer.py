@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lora_studio.demo.corpus import documents
 from lora_studio.demo.lexicon import lexicon
 from lora_studio.demo.phrases import VOWELS
-from lora_studio.demo.tasks import TASKS
+from lora_studio.demo.tasks import TASKS, held_out
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -51,7 +51,10 @@ def training_text(base_documents: int, per_task: int, seed: int) -> Iterator[str
     rng = random.Random(seed + 1)
     for task in TASKS:
         for _ in range(per_task):
-            example = task.example(rng, "train")
+            item = task.draw(rng)
+            while held_out(item.key):
+                item = task.draw(rng)
+            example = task.request(item, rng.choice(task.asks), item.key, rng)
             yield f" {example.prompt}"
             yield f" {example.target}"
 
