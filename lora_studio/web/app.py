@@ -86,7 +86,7 @@ def _header(page: Page) -> gr.Dropdown:
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     base.change(None, [base], None, js="(base) => { window.loraStudio?.setBase(base); return []; }")
-    checking = base.input(check_base, [base], [job], **quiet)
+    checking = base.input(check_base, [base], [job], trigger_mode="multiple", **quiet)
     job.stop(stop, None, [job], cancels=[checking], queue=False, **quiet)
     page.session.base(None, [page.session], [base], js="(session) => session.base", **quiet)
     timer = gr.Timer(STATUS_EVERY)

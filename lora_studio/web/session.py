@@ -85,12 +85,16 @@ def columns_of(session: Session | None, studio: Any, base: str) -> list[dict[str
 
 
 def test_sources_of(session: Session | None) -> list[str]:
-    """Adapters whose test prompts judge a comparison: those in the basket and in the columns."""
-    ids = [source["id"] for source in sources_of(session, only_enabled=False)]
-    for column in (session or {}).get("columns") or []:
-        ids += [str(i) for i in column.get("sources") or ()]
-        if column.get("kind") == "adapter" and not column.get("sources"):
-            ids.append(str(column["id"]))
+    """Adapters whose test prompts judge a comparison: those in the basket and in the columns.
+
+    A composition has no tests of its own, so its parents stand for it.
+    """
+    rows = [*((session or {}).get("basket") or [])[:MAX_BASKET]]
+    rows += [c for c in (session or {}).get("columns") or [] if c.get("kind") != "random"]
+    ids: list[str] = []
+    for row in rows:
+        own = [row["id"]] if row.get("id") else []
+        ids += [str(i) for i in (row.get("parents") or row.get("sources") or own)]
     return list(dict.fromkeys(ids))
 
 
@@ -103,7 +107,7 @@ def session_from_recipe(studio: Any, recipe_id: str) -> dict[str, Any]:
         row = {k: source.get(k) for k in ("id", "weight", "enabled")}
         try:
             entry = studio.get_adapter(source["id"])
-            row |= {k: entry[k] for k in ("title", "max_rank", "layer_norms", "description")}
+            row |= {k: entry[k] for k in ("title", "max_rank", "layer_norms", "parents")}
         except LoraStudioError:
             row |= {"title": f"Missing adapter {str(source['id'])[:8]}", "missing": True}
         basket.append(row)

@@ -8,15 +8,25 @@ const KINDS = { demo: "demo", composed: "composed", uploaded: "uploaded" };
 
 function reason(hit) {
   if (!hit.reason) return null;
-  const lead = { sample: "Trained on", keyword: "Matches", card: "Card says" }[hit.reason_kind] || "Matches";
-  return h("p", { class: "ls-card-reason" }, h("span", { class: "ls-quiet" }, `${lead}: `), hit.reason);
+  const lead =
+    { sample: "Trained on", keyword: "Matches", card: "Card says" }[hit.reason_kind] || "Matches";
+  return h(
+    "p",
+    { class: "ls-card-reason" },
+    h("span", { class: "ls-quiet" }, `${lead}: `),
+    hit.reason,
+  );
 }
 
 function similarity(hit) {
   if (!Number.isFinite(hit.similarity)) return null;
   const width = `${Math.max(0, Math.min(1, hit.similarity)) * 100}%`;
-  return h("div", { class: "ls-sim", title: "Cosine similarity to the search text" },
-    h("span", { class: "ls-sim-track" }, h("span", { class: "ls-sim-fill", style: { width } })), h("span", { class: "ls-num" }, fixed(hit.similarity)));
+  return h(
+    "div",
+    { class: "ls-sim", title: "Cosine similarity to the search text" },
+    h("span", { class: "ls-sim-track" }, h("span", { class: "ls-sim-fill", style: { width } })),
+    h("span", { class: "ls-num" }, fixed(hit.similarity)),
+  );
 }
 
 export function paintPick(node, id) {
@@ -30,32 +40,86 @@ export function paintPick(node, id) {
 
 export function card(hit, open) {
   const title = hit.title || "Untitled adapter";
-  const pick = h("button", { type: "button", class: "ls-pick", "aria-label": `Pick ${title}`, onclick: (event) => { event.stopPropagation(); toggle(hit); } });
-  const tags = (hit.tags || []).slice(0, 3);
-  const node = h("article", { class: "ls-card", tabindex: 0, "data-id": hit.id, "aria-label": title },
-    h("div", { class: "ls-card-head" }, glyph(hit, 56),
-      h("div", { class: "ls-card-titles" }, h("h3", { class: "ls-card-title" }, title),
-        h("p", { class: "ls-card-meta" }, [rankText(hit), bytes(hit.bytes), hit.contributor].filter(Boolean).join(" · "))),
-      pick),
+  const pick = h("button", {
+    type: "button",
+    class: "ls-pick",
+    "aria-label": `Pick ${title}`,
+    onclick: (event) => {
+      event.stopPropagation();
+      toggle(hit);
+    },
+  });
+  const tags = (hit.tags || []).filter((tag) => tag !== hit.kind).slice(0, 3);
+  const node = h(
+    "article",
+    { class: "ls-card", tabindex: 0, "data-id": hit.id, "aria-label": title },
+    h(
+      "div",
+      { class: "ls-card-head" },
+      glyph(hit, 56),
+      h(
+        "div",
+        { class: "ls-card-titles" },
+        h("h3", { class: "ls-card-title" }, title),
+        h(
+          "p",
+          { class: "ls-card-meta" },
+          [rankText(hit), bytes(hit.bytes), hit.contributor].filter(Boolean).join(" · "),
+        ),
+      ),
+      pick,
+    ),
     h("p", { class: "ls-card-text" }, hit.description || "No description."),
     reason(hit),
-    h("div", { class: "ls-card-foot" },
-      h("div", { class: "ls-tags" }, hit.kind && hit.kind !== "demo" ? h("span", { class: "ls-tag ls-tag-kind" }, KINDS[hit.kind] || hit.kind) : null,
-        tags.map((tag) => h("span", { class: "ls-tag" }, tag))),
-      (hit.warnings || []).length ? h("span", { class: "ls-card-warn", title: hit.warnings.join("\n") }, icon("warn", 14), h("span", null, "check")) : null,
-      similarity(hit)));
+    h(
+      "div",
+      { class: "ls-card-foot" },
+      h(
+        "div",
+        { class: "ls-tags" },
+        hit.kind && hit.kind !== "demo"
+          ? h("span", { class: "ls-tag ls-tag-kind" }, KINDS[hit.kind] || hit.kind)
+          : null,
+        tags.map((tag) => h("span", { class: "ls-tag" }, tag)),
+      ),
+      (hit.warnings || []).length
+        ? h(
+            "span",
+            { class: "ls-card-warn", title: hit.warnings.join("\n") },
+            icon("warn", 14),
+            h("span", null, "check"),
+          )
+        : null,
+      similarity(hit),
+    ),
+  );
   node.addEventListener("click", () => open(hit.id));
   node.addEventListener("keydown", (event) => {
     if (event.target !== node) return;
-    if (event.key === "Enter") { event.preventDefault(); open(hit.id); }
-    if (event.key === " ") { event.preventDefault(); toggle(hit); }
+    if (event.key === "Enter") {
+      event.preventDefault();
+      open(hit.id);
+    }
+    if (event.key === " ") {
+      event.preventDefault();
+      toggle(hit);
+    }
   });
   paintPick(node, hit.id);
   return node;
 }
 
 export function skeleton() {
-  return h("div", { class: "ls-card ls-skeleton", "aria-hidden": "true" },
-    h("div", { class: "ls-card-head" }, h("span", { class: "ls-bone ls-bone-round" }), h("span", { class: "ls-bone ls-bone-title" })),
-    h("span", { class: "ls-bone" }), h("span", { class: "ls-bone ls-bone-short" }));
+  return h(
+    "div",
+    { class: "ls-card ls-skeleton", "aria-hidden": "true" },
+    h(
+      "div",
+      { class: "ls-card-head" },
+      h("span", { class: "ls-bone ls-bone-round" }),
+      h("span", { class: "ls-bone ls-bone-title" }),
+    ),
+    h("span", { class: "ls-bone" }),
+    h("span", { class: "ls-bone ls-bone-short" }),
+  );
 }

@@ -8,13 +8,29 @@ import { toast } from "./toast.js";
 const MOST = 8;
 
 function candidates(methods) {
-  const list = session.basket.map((row) => ({ group: "Picked adapters", column: { kind: "adapter", id: row.id, title: row.title } }));
+  const list = session.basket.map((row) => ({
+    group: "Picked adapters",
+    column: { kind: "adapter", id: row.id, title: row.title },
+  }));
   for (const made of session.made) {
-    list.push({ group: "Compositions", column: made.adapter_id ? { kind: "adapter", id: made.adapter_id, title: made.title, sources: made.sources } : { kind: "composition", recipe_id: made.recipe_id, title: made.title, sources: made.sources } });
+    list.push({
+      group: "Compositions",
+      column: made.adapter_id
+        ? { kind: "adapter", id: made.adapter_id, title: made.title, sources: made.sources }
+        : {
+            kind: "composition",
+            recipe_id: made.recipe_id,
+            title: made.title,
+            sources: made.sources,
+          },
+    });
   }
   if (session.basket.length) {
     for (const method of methods.filter((item) => item.kind === "routing")) {
-      list.push({ group: "Routed over the basket", column: { kind: "method", method: method.name, title: method.title } });
+      list.push({
+        group: "Routed over the basket",
+        column: { kind: "method", method: method.name, title: method.title },
+      });
     }
   }
   list.push({ group: "Control", column: { kind: "random", title: "Random adapter" } });
@@ -23,10 +39,26 @@ function candidates(methods) {
 
 function chip(column) {
   const hue = column.kind === "adapter" ? hueOf(column.id) : "var(--ls-ink-soft)";
-  const remove = () => { session.columns = session.columns.filter((other) => !sameColumn(other, column)); changed(); };
-  return h("span", { class: "ls-basket-item", vars: { "--ls-hue": hue } }, h("span", { class: "ls-swatch", "aria-hidden": "true" }),
+  const remove = () => {
+    session.columns = session.columns.filter((other) => !sameColumn(other, column));
+    changed();
+  };
+  return h(
+    "span",
+    { class: "ls-basket-item", vars: { "--ls-hue": hue } },
+    h("span", { class: "ls-swatch", "aria-hidden": "true" }),
     h("span", { class: "ls-basket-title", title: column.title }, column.title),
-    h("button", { type: "button", class: "ls-basket-drop", "aria-label": `Remove column ${column.title}`, onclick: remove }, icon("close", 12)));
+    h(
+      "button",
+      {
+        type: "button",
+        class: "ls-basket-drop",
+        "aria-label": `Remove column ${column.title}`,
+        onclick: remove,
+      },
+      icon("close", 12),
+    ),
+  );
 }
 
 export function mount({ host }) {
@@ -34,19 +66,64 @@ export function mount({ host }) {
   const draw = () => {
     const list = candidates(methods);
     const groups = [...new Set(list.map((item) => item.group))];
-    const select = h("select", { class: "ls-select ls-wide", "aria-label": "Add a column", disabled: session.columns.length >= MOST - 1 },
-      h("option", { value: "" }, session.columns.length >= MOST - 1 ? "Eight columns at most" : "Add a column…"),
-      groups.map((group) => h("optgroup", { label: group }, list.map((item, place) => (item.group === group ? h("option", { value: String(place) }, item.column.title) : null)))));
+    const select = h(
+      "select",
+      {
+        class: "ls-select ls-wide",
+        "aria-label": "Add a column",
+        disabled: session.columns.length >= MOST - 1,
+      },
+      h(
+        "option",
+        { value: "" },
+        session.columns.length >= MOST - 1 ? "Eight columns at most" : "Add a column…",
+      ),
+      groups.map((group) =>
+        h(
+          "optgroup",
+          { label: group },
+          list.map((item, place) =>
+            item.group === group ? h("option", { value: String(place) }, item.column.title) : null,
+          ),
+        ),
+      ),
+    );
     select.addEventListener("change", () => {
-      if (select.value !== "" && !addColumn(list[Number(select.value)].column)) toast("Eight columns at most.");
+      if (select.value !== "" && !addColumn(list[Number(select.value)].column))
+        toast("Eight columns at most.");
     });
-    const fill = !session.columns.length && session.basket.length
-      ? button("Use the basket", { kind: "link", onclick: () => session.basket.slice(0, MOST - 1).forEach((row) => addColumn({ kind: "adapter", id: row.id, title: row.title })) }) : null;
-    swap(host, h("div", { class: "ls-label" }, "Columns"),
-      h("div", { class: "ls-basket-rows ls-columns-list" }, h("span", { class: "ls-basket-item is-fixed", title: "Always the first column" }, h("span", { class: "ls-swatch" }), h("span", { class: "ls-basket-title" }, "Base model")), session.columns.map(chip), fill),
-      select);
+    const fill =
+      !session.columns.length && session.basket.length
+        ? button("Use the basket", {
+            kind: "link",
+            onclick: () =>
+              session.basket
+                .slice(0, MOST - 1)
+                .forEach((row) => addColumn({ kind: "adapter", id: row.id, title: row.title })),
+          })
+        : null;
+    swap(
+      host,
+      h("div", { class: "ls-label" }, "Columns"),
+      h(
+        "div",
+        { class: "ls-basket-rows ls-columns-list" },
+        h(
+          "span",
+          { class: "ls-basket-item is-fixed", title: "Always the first column" },
+          h("span", { class: "ls-swatch" }),
+          h("span", { class: "ls-basket-title" }, "Base model"),
+        ),
+        session.columns.map(chip),
+        fill,
+      ),
+      select,
+    );
   };
-  listMethods().then((found) => { methods = found; draw(); }, draw);
+  listMethods().then((found) => {
+    methods = found;
+    draw();
+  }, draw);
   subscribe(draw);
   draw();
 }

@@ -9,44 +9,117 @@ function marked(text, base) {
 }
 
 function hue(column) {
-  const match = session.columns.find((other) => other.title === column.title && other.kind === "adapter");
+  const match = session.columns.find(
+    (other) => other.title === column.title && other.kind === "adapter",
+  );
   return match ? hueOf(match.id) : "var(--ls-ink-soft)";
 }
 
 export function mount({ host, props, watch }) {
   let diff = true;
-  const toggle = h("input", { type: "checkbox", class: "ls-switch", checked: true, id: "ls-diff", onchange: () => { diff = toggle.checked; draw(); } });
-  const bar = h("div", { class: "ls-compare-bar" }, h("label", { for: "ls-diff", class: "ls-inline" }, toggle, "Mark what differs from the base"));
+  const toggle = h("input", {
+    type: "checkbox",
+    class: "ls-switch",
+    checked: true,
+    id: "ls-diff",
+    onchange: () => {
+      diff = toggle.checked;
+      draw();
+    },
+  });
+  const bar = h(
+    "div",
+    { class: "ls-compare-bar" },
+    h("label", { for: "ls-diff", class: "ls-inline" }, toggle, "Mark what differs from the base"),
+  );
 
   function cell(view, column, place, text, info) {
     const base = view.texts.get(`${info.prompt}:0`);
     const done = info.done || !view.running;
     const body = place && diff && base && base.done ? marked(text, base.text || "") : text;
-    return h("div", { class: `ls-cell ${done ? "is-done" : "is-live"}`, "data-prompt": info.prompt, "data-column": place, vars: { "--ls-hue": place ? hue(column) : "var(--ls-ink-soft)" } },
-      h("div", { class: "ls-cell-head" }, h("span", { class: "ls-swatch", "aria-hidden": "true" }), h("span", { class: "ls-cell-title", title: column.title }, column.title || column.kind),
-        h("span", { class: "ls-quiet ls-small" }, done ? icon("check", 12) : null, ` ${info.tokens || 0} tok`)),
+    return h(
+      "div",
+      {
+        class: `ls-cell ${done ? "is-done" : "is-live"}`,
+        "data-prompt": info.prompt,
+        "data-column": place,
+        vars: { "--ls-hue": place ? hue(column) : "var(--ls-ink-soft)" },
+      },
+      h(
+        "div",
+        { class: "ls-cell-head" },
+        h("span", { class: "ls-swatch", "aria-hidden": "true" }),
+        h("span", { class: "ls-cell-title", title: column.title }, column.title || column.kind),
+        h(
+          "span",
+          { class: "ls-quiet ls-small" },
+          done ? icon("check", 12) : null,
+          ` ${info.tokens || 0} tok`,
+        ),
+      ),
       column.detail ? h("p", { class: "ls-cell-detail" }, column.detail) : null,
-      h("p", { class: "ls-cell-text" }, text ? body : h("span", { class: "ls-quiet" }, done ? "(nothing)" : "…")));
+      h(
+        "p",
+        { class: "ls-cell-text" },
+        text ? body : h("span", { class: "ls-quiet" }, done ? "(nothing)" : "…"),
+      ),
+    );
   }
 
   function draw() {
     const value = props.value || {};
     if (!value.prompts) {
-      swap(host, empty("Nothing compared yet", "Type a prompt and press Run. The base model always comes first; add adapters, compositions or a random adapter beside it."));
+      swap(
+        host,
+        empty(
+          "Nothing compared yet",
+          "Type a prompt and press Run. The base model always comes first; add adapters, compositions or a random adapter beside it.",
+        ),
+      );
       return;
     }
-    const texts = new Map((value.cells || []).map((item) => [`${item.prompt}:${item.column}`, item]));
-    const columns = value.columns.map((column, place) => ({ ...column, title: column.title || (place ? column.kind : "Base model") }));
+    const texts = new Map(
+      (value.cells || []).map((item) => [`${item.prompt}:${item.column}`, item]),
+    );
+    const columns = value.columns.map((column, place) => ({
+      ...column,
+      title: column.title || (place ? column.kind : "Base model"),
+    }));
     const view = { texts, running: value.running };
     host.dataset.state = value.running ? "running" : "done";
     host.setAttribute("aria-busy", String(Boolean(value.running)));
-    const speed = Number.isFinite(value.tokens_per_second) ? h("span", { class: "ls-quiet ls-speed" }, `${fixed(value.tokens_per_second, 0)} tokens/s for the whole batch · ${fixed(value.seconds, 1)} s`) : null;
+    const speed = Number.isFinite(value.tokens_per_second)
+      ? h(
+          "span",
+          { class: "ls-quiet ls-speed" },
+          `${fixed(value.tokens_per_second, 0)} tokens/s for the whole batch · ${fixed(value.seconds, 1)} s`,
+        )
+      : null;
     swap(bar, bar.firstChild, speed);
-    swap(host, bar, value.prompts.map((prompt, number) => h("section", { class: "ls-prompt" }, h("h3", { class: "ls-prompt-text" }, prompt),
-      h("div", { class: "ls-cells", vars: { "--ls-columns": String(columns.length) } }, columns.map((column, place) => {
-        const info = texts.get(`${number}:${place}`) || { prompt: number, text: "", tokens: 0, done: false };
-        return cell(view, column, place, info.text || "", { ...info, prompt: number });
-      })))));
+    swap(
+      host,
+      bar,
+      value.prompts.map((prompt, number) =>
+        h(
+          "section",
+          { class: "ls-prompt" },
+          h("h3", { class: "ls-prompt-text" }, prompt),
+          h(
+            "div",
+            { class: "ls-cells", vars: { "--ls-columns": String(columns.length) } },
+            columns.map((column, place) => {
+              const info = texts.get(`${number}:${place}`) || {
+                prompt: number,
+                text: "",
+                tokens: 0,
+                done: false,
+              };
+              return cell(view, column, place, info.text || "", { ...info, prompt: number });
+            }),
+          ),
+        ),
+      ),
+    );
   }
   watch("value", draw);
   draw();

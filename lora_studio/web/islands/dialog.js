@@ -4,7 +4,9 @@ import { button, h } from "./dom.js";
 
 let open = null;
 
-export function closeDialog() { if (open) open(); }
+export function closeDialog() {
+  if (open) open();
+}
 export const dialogOpen = () => open !== null;
 
 export function showDialog({ title, body, kind = "drawer", footer = null, head = null }) {
@@ -16,14 +18,39 @@ export function showDialog({ title, body, kind = "drawer", footer = null, head =
     open = null;
     if (before && before.isConnected) before.focus({ preventScroll: true });
   };
-  const panel = h("div", { class: `ls-dialog ls-dialog-${kind}`, role: "dialog", "aria-modal": "true", "aria-label": title, tabindex: -1 },
-    h("header", { class: "ls-dialog-head" }, head || h("h2", null, title),
-      button("", { kind: "icon", "aria-label": "Close", onclick: close }, "close")),
+  const panel = h(
+    "div",
+    {
+      class: `ls-dialog ls-dialog-${kind}`,
+      role: "dialog",
+      "aria-modal": "true",
+      "aria-label": title,
+      tabindex: -1,
+    },
+    h(
+      "header",
+      { class: "ls-dialog-head" },
+      head || h("h2", null, title),
+      button("", { kind: "icon", "aria-label": "Close", onclick: close }, "close"),
+    ),
     h("div", { class: "ls-dialog-body" }, body),
-    footer ? h("footer", { class: "ls-dialog-foot" }, footer) : null);
-  const layer = h("div", { class: "ls-layer", onclick: (event) => { if (event.target === layer) close(); } }, panel);
+    footer ? h("footer", { class: "ls-dialog-foot" }, footer) : null,
+  );
+  const layer = h(
+    "div",
+    {
+      class: "ls-layer",
+      onclick: (event) => {
+        if (event.target === layer) close();
+      },
+    },
+    panel,
+  );
   layer.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") { event.stopPropagation(); close(); }
+    if (event.key === "Escape") {
+      event.stopPropagation();
+      close();
+    }
     if (event.key === "Tab") trap(panel, event);
   });
   document.documentElement.classList.add("ls-locked");
@@ -34,8 +61,9 @@ export function showDialog({ title, body, kind = "drawer", footer = null, head =
 }
 
 function trap(panel, event) {
-  const stops = [...panel.querySelectorAll("button, a[href], input, select, textarea, [tabindex='0']")]
-    .filter((node) => !node.disabled && node.offsetParent !== null);
+  const stops = [
+    ...panel.querySelectorAll("button, a[href], input, select, textarea, [tabindex='0']"),
+  ].filter((node) => !node.disabled && node.offsetParent !== null);
   if (!stops.length) return;
   const first = stops[0];
   const last = stops[stops.length - 1];

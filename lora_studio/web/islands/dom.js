@@ -7,19 +7,29 @@ function fill(node, props, children) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (name === "style") Object.assign(node.style, value);
-    else if (name === "vars") for (const key of Object.keys(value)) node.style.setProperty(key, value[key]);
+    else if (name === "vars")
+      for (const key of Object.keys(value)) node.style.setProperty(key, value[key]);
     else if (name === "value" || name === "checked" || name === "disabled") node[name] = value;
     else node.setAttribute(name, value === true ? "" : String(value));
   }
-  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(
+    ...children
+      .flat(Infinity)
+      .filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return node;
 }
 
 export const h = (tag, props, ...children) => fill(document.createElement(tag), props, children);
-export const s = (tag, props, ...children) => fill(document.createElementNS(SVG, tag), props, children);
+export const s = (tag, props, ...children) =>
+  fill(document.createElementNS(SVG, tag), props, children);
 
 export function swap(node, ...children) {
-  node.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  node.replaceChildren(
+    ...children
+      .flat(Infinity)
+      .filter((child) => child !== null && child !== undefined && child !== false),
+  );
 }
 
 const PATHS = {
@@ -40,14 +50,21 @@ const PATHS = {
 };
 
 export function icon(name, size = 16) {
-  return s("svg", { viewBox: "0 0 24 24", width: size, height: size, class: "ls-icon", "aria-hidden": "true" },
-    s("path", { d: PATHS[name] }));
+  return s(
+    "svg",
+    { viewBox: "0 0 24 24", width: size, height: size, class: "ls-icon", "aria-hidden": "true" },
+    s("path", { d: PATHS[name] }),
+  );
 }
 
 export function button(label, props = {}, iconName = null) {
   const { kind = "plain", ...rest } = props;
-  return h("button", { type: "button", ...rest, class: `ls-btn ls-btn-${kind} ${props.class || ""}` },
-    iconName ? icon(iconName) : null, label ? h("span", null, label) : null);
+  return h(
+    "button",
+    { type: "button", ...rest, class: `ls-btn ls-btn-${kind} ${props.class || ""}` },
+    iconName ? icon(iconName) : null,
+    label ? h("span", null, label) : null,
+  );
 }
 
 export function bytes(n) {
@@ -65,7 +82,8 @@ export function count(n) {
   return `${(n / 1e6).toFixed(1)} M`;
 }
 
-export const fixed = (n, digits = 2) => (Number.isFinite(n) ? n.toFixed(digits).replace("-", "−") : "–");
+export const fixed = (n, digits = 2) =>
+  Number.isFinite(n) ? n.toFixed(digits).replace("-", "−") : "–";
 export const percent = (n) => (Number.isFinite(n) ? `${Math.round(100 * n)} %` : "–");
 
 export function rankText(entry) {
@@ -83,6 +101,11 @@ export function debounce(action, milliseconds) {
 }
 
 export function empty(title, text, ...actions) {
-  return h("div", { class: "ls-empty" }, h("p", { class: "ls-empty-title" }, title), h("p", null, text),
-    actions.length ? h("div", { class: "ls-empty-actions" }, actions) : null);
+  return h(
+    "div",
+    { class: "ls-empty" },
+    h("p", { class: "ls-empty-title" }, title),
+    h("p", null, text),
+    actions.length ? h("div", { class: "ls-empty-actions" }, actions) : null,
+  );
 }

@@ -19,47 +19,151 @@ function section(title, ...body) {
 
 function normBars(norms) {
   const largest = Math.max(...norms, 1e-9);
-  return h("div", { class: "ls-bars", role: "img", "aria-label": `Norm of the update in ${norms.length} layers, from ${fixed(Math.min(...norms))} to ${fixed(largest)}` },
-    norms.map((norm, layer) => h("span", { class: "ls-bar", title: `Layer ${layer}: ${fixed(norm)}` },
-      h("span", { class: "ls-bar-fill", style: { height: `${Math.max(2, (100 * norm) / largest)}%` } }), norms.length <= 12 ? h("span", { class: "ls-bar-name" }, String(layer)) : null)));
+  return h(
+    "div",
+    {
+      class: "ls-bars",
+      role: "img",
+      "aria-label": `Norm of the update in ${norms.length} layers, from ${fixed(Math.min(...norms))} to ${fixed(largest)}`,
+    },
+    norms.map((norm, layer) =>
+      h(
+        "span",
+        { class: "ls-bar", title: `Layer ${layer}: ${fixed(norm)}` },
+        h("span", {
+          class: "ls-bar-fill",
+          style: { height: `${Math.max(2, (100 * norm) / largest)}%` },
+        }),
+        norms.length <= 12 ? h("span", { class: "ls-bar-name" }, String(layer)) : null,
+      ),
+    ),
+  );
 }
 
 function moduleTable(rows) {
-  return h("details", { class: "ls-more" }, h("summary", null, `${rows.length} modules`),
-    h("div", { class: "ls-scroll" }, h("table", { class: "ls-table" },
-      h("thead", null, h("tr", null, ["Module", "Rank", "Shape", "Norm"].map((name, place) => h("th", { class: place ? "ls-right" : "" }, name)))),
-      h("tbody", null, rows.slice(0, 400).map((row) => h("tr", null, h("td", { class: "ls-mono" }, row.module), h("td", { class: "ls-right" }, String(row.rank)),
-        h("td", { class: "ls-right" }, `${row.d_out} × ${row.d_in}`), h("td", { class: "ls-right" }, fixed(row.norm))))))));
+  return h(
+    "details",
+    { class: "ls-more" },
+    h("summary", null, `${rows.length} modules`),
+    h(
+      "div",
+      { class: "ls-scroll" },
+      h(
+        "table",
+        { class: "ls-table" },
+        h(
+          "thead",
+          null,
+          h(
+            "tr",
+            null,
+            ["Module", "Rank", "Shape", "Norm"].map((name, place) =>
+              h("th", { class: place ? "ls-right" : "" }, name),
+            ),
+          ),
+        ),
+        h(
+          "tbody",
+          null,
+          rows
+            .slice(0, 400)
+            .map((row) =>
+              h(
+                "tr",
+                null,
+                h("td", { class: "ls-mono" }, row.module),
+                h("td", { class: "ls-right" }, String(row.rank)),
+                h("td", { class: "ls-right" }, `${row.d_out} × ${row.d_in}`),
+                h("td", { class: "ls-right" }, fixed(row.norm)),
+              ),
+            ),
+        ),
+      ),
+    ),
+  );
 }
 
 function described(entry) {
-  return { samples: "Found by its sample inputs.", card: "Found by its card: it has no sample inputs." }[entry.described_by] || "Not yet placed in the search by meaning.";
+  return (
+    { samples: "Found by its sample inputs.", card: "Found by its card: it has no sample inputs." }[
+      entry.described_by
+    ] || "Not yet placed in the search by meaning."
+  );
 }
 
 function samples(entry) {
   const list = entry.samples || [];
   if (!list.length) return null;
-  return section("Sample inputs", h("ul", { class: "ls-samples" }, list.slice(0, SAMPLES).map((text) => h("li", null, text))),
-    list.length > SAMPLES ? h("details", { class: "ls-more" }, h("summary", null, `${list.length - SAMPLES} more`), h("ul", { class: "ls-samples" }, list.slice(SAMPLES).map((text) => h("li", null, text)))) : null);
+  return section(
+    "Sample inputs",
+    h(
+      "ul",
+      { class: "ls-samples" },
+      list.slice(0, SAMPLES).map((text) => h("li", null, text)),
+    ),
+    list.length > SAMPLES
+      ? h(
+          "details",
+          { class: "ls-more" },
+          h("summary", null, `${list.length - SAMPLES} more`),
+          h(
+            "ul",
+            { class: "ls-samples" },
+            list.slice(SAMPLES).map((text) => h("li", null, text)),
+          ),
+        )
+      : null,
+  );
 }
 
 function relatives(entry, reload) {
   const list = entry.similar || [];
   if (!list.length) return null;
-  return section("Similar adapters", h("div", { class: "ls-relatives" }, list.map((hit) =>
-    h("button", { type: "button", class: "ls-relative", onclick: () => openDrawer(hit.id, reload) }, glyph(hit, 32), h("span", { class: "ls-relative-title" }, hit.title), h("span", { class: "ls-num ls-quiet" }, fixed(hit.similarity))))));
+  return section(
+    "Similar adapters",
+    h(
+      "div",
+      { class: "ls-relatives" },
+      list.map((hit) =>
+        h(
+          "button",
+          { type: "button", class: "ls-relative", onclick: () => openDrawer(hit.id, reload) },
+          glyph(hit, 32),
+          h("span", { class: "ls-relative-title" }, hit.title),
+          h("span", { class: "ls-num ls-quiet" }, fixed(hit.similarity)),
+        ),
+      ),
+    ),
+  );
 }
 
 function body(entry, reload) {
   const norms = (entry.layer_norms || []).filter(Number.isFinite);
   return [
-    (entry.warnings || []).map((text) => h("p", { class: "ls-note is-warn" }, icon("warn"), h("span", null, text))),
+    (entry.warnings || []).map((text) =>
+      h("p", { class: "ls-note is-warn" }, icon("warn"), h("span", null, text)),
+    ),
     h("p", { class: "ls-lead" }, entry.description || "No description."),
-    h("div", { class: "ls-tags" }, (entry.tags || []).map((tag) => h("span", { class: "ls-tag" }, tag))),
-    h("dl", { class: "ls-facts" }, fact("Rank", rankText(entry).replace("rank ", "")), fact("Modules", `${entry.modules} (${(entry.module_kinds || []).join(", ")})`),
-      fact("Parameters", count(entry.parameters)), fact("Size", bytes(entry.bytes)), fact("Norm", fixed(entry.norm)), fact("Base model", entry.base_model),
-      fact("Contributor", entry.contributor), fact("Licence", entry.licence), fact("Test prompts", entry.tests ? String(entry.tests) : ""), fact("Format", entry.source_format),
-      fact("Trigger words", (entry.trigger_words || []).join(", "))),
+    h(
+      "div",
+      { class: "ls-tags" },
+      (entry.tags || []).map((tag) => h("span", { class: "ls-tag" }, tag)),
+    ),
+    h(
+      "dl",
+      { class: "ls-facts" },
+      fact("Rank", rankText(entry).replace("rank ", "")),
+      fact("Modules", `${entry.modules} (${(entry.module_kinds || []).join(", ")})`),
+      fact("Parameters", count(entry.parameters)),
+      fact("Size", bytes(entry.bytes)),
+      fact("Norm", fixed(entry.norm)),
+      fact("Base model", entry.base_model),
+      fact("Contributor", entry.contributor),
+      fact("Licence", entry.licence),
+      fact("Test prompts", entry.tests ? String(entry.tests) : ""),
+      fact("Format", entry.source_format),
+      fact("Trigger words", (entry.trigger_words || []).join(", ")),
+    ),
     entry.trained ? section("How it was trained", h("p", null, entry.trained)) : null,
     norms.length ? section("Norm of the update by layer", normBars(norms)) : null,
     samples(entry),
@@ -80,7 +184,16 @@ async function remove(entry, reload) {
   closeDialog();
   drop(entry.id);
   reload();
-  toast(`Deleted “${entry.title}”.`, { seconds: 10, action: { label: "Undo", run: () => post(`api/adapter/${encodeURIComponent(entry.id)}/restore`).then(reload, (error) => toast(error.message, { kind: "error" })) } });
+  toast(`Deleted “${entry.title}”.`, {
+    seconds: 10,
+    action: {
+      label: "Undo",
+      run: () =>
+        post(`api/adapter/${encodeURIComponent(entry.id)}/restore`).then(reload, (error) =>
+          toast(error.message, { kind: "error" }),
+        ),
+    },
+  });
 }
 
 export async function openDrawer(id, reload = () => {}) {
@@ -92,17 +205,53 @@ export async function openDrawer(id, reload = () => {}) {
     return;
   }
   const pick = button("", { kind: "primary", onclick: () => toggle(entry) });
-  const head = h("div", { class: "ls-drawer-head" }, glyph(entry, 64), h("div", null, h("h2", null, entry.title || "Untitled adapter"),
-    h("p", { class: "ls-quiet" }, [rankText(entry), entry.kind, entry.contributor].filter(Boolean).join(" · "))));
+  const head = h(
+    "div",
+    { class: "ls-drawer-head" },
+    glyph(entry, 64),
+    h(
+      "div",
+      null,
+      h("h2", null, entry.title || "Untitled adapter"),
+      h(
+        "p",
+        { class: "ls-quiet" },
+        [rankText(entry), entry.kind, entry.contributor].filter(Boolean).join(" · "),
+      ),
+    ),
+  );
   const draw = () => {
     const on = Boolean(picked(entry.id));
-    swap(pick, icon(on ? "check" : "plus"), h("span", null, on ? "In the basket" : "Add to basket"));
+    swap(
+      pick,
+      icon(on ? "check" : "plus"),
+      h("span", null, on ? "In the basket" : "Add to basket"),
+    );
     pick.classList.toggle("is-on", on);
     head.style.setProperty("--ls-hue", on ? hueOf(entry.id) : "var(--ls-ink-soft)");
   };
   draw();
-  showDialog({ title: entry.title || "Adapter", head, body: body(entry, reload), footer: [pick,
-    h("a", { class: "ls-btn ls-btn-plain", href: address(`download/adapter/${encodeURIComponent(entry.id)}.zip`), download: "" }, icon("download"), h("span", null, "PEFT zip")),
-    button("Delete", { kind: "quiet", onclick: () => remove(entry, reload) }, "trash")] });
-  const stop = subscribe(() => { if (pick.isConnected) draw(); else stop(); });
+  showDialog({
+    title: entry.title || "Adapter",
+    head,
+    body: body(entry, reload),
+    footer: [
+      pick,
+      h(
+        "a",
+        {
+          class: "ls-btn ls-btn-plain",
+          href: address(`download/adapter/${encodeURIComponent(entry.id)}.zip`),
+          download: "",
+        },
+        icon("download"),
+        h("span", null, "PEFT zip"),
+      ),
+      button("Delete", { kind: "quiet", onclick: () => remove(entry, reload) }, "trash"),
+    ],
+  });
+  const stop = subscribe(() => {
+    if (pick.isConnected) draw();
+    else stop();
+  });
 }

@@ -12,24 +12,59 @@ export function facets(filters, changed) {
   function option(facet, { value, count }) {
     const text = String(value);
     const on = filters[facet].has(text);
-    return h("label", { class: `ls-facet ${on ? "is-on" : ""}` },
-      h("input", { type: "checkbox", checked: on, onchange: () => { if (on) filters[facet].delete(text); else filters[facet].add(text); changed(); } }),
-      h("span", { class: "ls-facet-name" }, text || "not stated"), h("span", { class: "ls-num ls-quiet" }, String(count)));
+    return h(
+      "label",
+      { class: `ls-facet ${on ? "is-on" : ""}` },
+      h("input", {
+        type: "checkbox",
+        checked: on,
+        onchange: () => {
+          if (on) filters[facet].delete(text);
+          else filters[facet].add(text);
+          changed();
+        },
+      }),
+      h("span", { class: "ls-facet-name" }, text || "not stated"),
+      h("span", { class: "ls-num ls-quiet" }, String(count)),
+    );
   }
 
   function group(facet, values) {
-    const kept = [...filters[facet]].filter((value) => !values.some((item) => String(item.value) === value));
+    const kept = [...filters[facet]].filter(
+      (value) => !values.some((item) => String(item.value) === value),
+    );
     const all = [...values, ...kept.map((value) => ({ value, count: 0 }))];
     if (!all.length) return null;
     const list = whole.has(facet) ? all : all.slice(0, SHOWN);
-    return h("fieldset", null, h("legend", null, NAMES[facet]), list.map((item) => option(facet, item)),
-      all.length > list.length ? h("button", { type: "button", class: "ls-btn ls-btn-link", onclick: () => { whole.add(facet); draw(last); } }, `${all.length - list.length} more`) : null);
+    return h(
+      "fieldset",
+      null,
+      h("legend", null, NAMES[facet]),
+      list.map((item) => option(facet, item)),
+      all.length > list.length
+        ? h(
+            "button",
+            {
+              type: "button",
+              class: "ls-btn ls-btn-link",
+              onclick: () => {
+                whole.add(facet);
+                draw(last);
+              },
+            },
+            `${all.length - list.length} more`,
+          )
+        : null,
+    );
   }
 
   let last = {};
   function draw(found) {
     last = found || {};
-    swap(root, Object.keys(NAMES).map((facet) => group(facet, last[facet] || [])));
+    swap(
+      root,
+      Object.keys(NAMES).map((facet) => group(facet, last[facet] || [])),
+    );
   }
   return { root, draw };
 }

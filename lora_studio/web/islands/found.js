@@ -5,7 +5,10 @@ import { update } from "./state.js";
 
 export function mount({ host, props, trigger, watch }) {
   const { examples = [] } = props.value || {};
-  const pick = (text) => { props.value = { examples, picked: text }; trigger("pick"); };
+  const pick = (text) => {
+    props.value = { examples, picked: text };
+    trigger("pick");
+  };
   let seen = null;
 
   const draw = () => {
@@ -13,12 +16,43 @@ export function mount({ host, props, trigger, watch }) {
     if (hits && serial !== seen) {
       seen = serial;
       update({
-        basket: hits.map((hit) => ({ id: hit.id, title: hit.title, weight: 1, enabled: true, max_rank: hit.max_rank, layer_norms: hit.layer_norms, reason: hit.reason || "", similarity: hit.similarity ?? null })),
-        retrieval: { query: task, embedder: (props.value || {}).embedder || "", top_k: hits.length, scores: Object.fromEntries(hits.map((hit) => [hit.id, hit.similarity])) },
+        basket: hits.map((hit) => ({
+          id: hit.id,
+          title: hit.title,
+          weight: 1,
+          enabled: true,
+          max_rank: hit.max_rank,
+          layer_norms: hit.layer_norms,
+          parents: hit.parents || [],
+          reason: hit.reason || "",
+          similarity: hit.similarity ?? null,
+        })),
+        retrieval: {
+          query: task,
+          embedder: (props.value || {}).embedder || "",
+          top_k: hits.length,
+          scores: Object.fromEntries(hits.map((hit) => [hit.id, hit.similarity])),
+        },
       });
-      swap(host, h("p", { class: "ls-quiet ls-small" }, hits.length ? `The ${hits.length} nearest to “${task}” are in the basket.` : `Nothing in the gallery is near “${task}”.`));
+      swap(
+        host,
+        h(
+          "p",
+          { class: "ls-quiet ls-small" },
+          hits.length
+            ? `The ${hits.length} nearest to “${task}” are in the basket.`
+            : `Nothing in the gallery is near “${task}”.`,
+        ),
+      );
     } else if (!hits) {
-      swap(host, h("div", { class: "ls-chips" }, examples.map((text) => button(text, { kind: "chip", onclick: () => pick(text) }))));
+      swap(
+        host,
+        h(
+          "div",
+          { class: "ls-chips" },
+          examples.map((text) => button(text, { kind: "chip", onclick: () => pick(text) })),
+        ),
+      );
     }
   };
   watch("value", draw);

@@ -12,12 +12,28 @@ const EXAMPLES = ["turn the sentence into past tense", "say it politely", "dates
 const SORTS = { relevance: "Relevance", newest: "Newest", title: "Title", size: "Size" };
 
 export function mount({ host }) {
-  const filters = { tags: new Set(), ranks: new Set(), contributors: new Set(), licences: new Set() };
+  const filters = {
+    tags: new Set(),
+    ranks: new Set(),
+    contributors: new Set(),
+    licences: new Set(),
+  };
   const view = { query: "", sort: "relevance", shown: 0, total: 0, base: null, loading: false };
   let flight = null;
 
-  const input = h("input", { type: "search", class: "ls-search-input", placeholder: "What should the model be good at?", "aria-label": "Search adapters by what they do", autocomplete: "off", spellcheck: "false" });
-  const sort = h("select", { class: "ls-select", "aria-label": "Sort by" }, Object.entries(SORTS).map(([value, name]) => h("option", { value }, name)));
+  const input = h("input", {
+    type: "search",
+    class: "ls-search-input",
+    placeholder: "What should the model be good at?",
+    "aria-label": "Search adapters by what they do",
+    autocomplete: "off",
+    spellcheck: "false",
+  });
+  const sort = h(
+    "select",
+    { class: "ls-select", "aria-label": "Sort by" },
+    Object.entries(SORTS).map(([value, name]) => h("option", { value }, name)),
+  );
   const side = facets(filters, () => load());
   const grid = h("div", { class: "ls-grid", role: "list", "aria-busy": "true" });
   const line = h("p", { class: "ls-count", "aria-live": "polite" });
@@ -29,25 +45,49 @@ export function mount({ host }) {
     const mine = flight;
     view.loading = true;
     grid.setAttribute("aria-busy", "true");
-    const slow = setTimeout(() => { if (!more && mine === flight) swap(grid, Array.from({ length: 6 }, skeleton)); }, view.total ? 250 : 0);
+    const slow = setTimeout(
+      () => {
+        if (!more && mine === flight) swap(grid, Array.from({ length: 6 }, skeleton));
+      },
+      view.total ? 250 : 0,
+    );
     try {
-      const found = await getJson("api/search", {
-        query: view.query, base: session.base, sort: view.sort, limit: PAGE, offset: more ? view.shown : 0,
-        tags: [...filters.tags], ranks: [...filters.ranks], contributors: [...filters.contributors], licences: [...filters.licences],
-      }, mine.signal);
+      const found = await getJson(
+        "api/search",
+        {
+          query: view.query,
+          base: session.base,
+          sort: view.sort,
+          limit: PAGE,
+          offset: more ? view.shown : 0,
+          tags: [...filters.tags],
+          ranks: [...filters.ranks],
+          contributors: [...filters.contributors],
+          licences: [...filters.licences],
+        },
+        mine.signal,
+      );
       clearTimeout(slow);
       show(found, more);
     } catch (error) {
       clearTimeout(slow);
       if (error.name !== "AbortError") fail(error);
     } finally {
-      if (mine === flight) { view.loading = false; grid.setAttribute("aria-busy", "false"); }
+      if (mine === flight) {
+        view.loading = false;
+        grid.setAttribute("aria-busy", "false");
+      }
     }
   }
 
   function show(found, more) {
-    const focused = grid.contains(document.activeElement) ? document.activeElement.dataset.id : null;
-    if (!more) { swap(grid); view.shown = 0; }
+    const focused = grid.contains(document.activeElement)
+      ? document.activeElement.dataset.id
+      : null;
+    if (!more) {
+      swap(grid);
+      view.shown = 0;
+    }
     for (const hit of found.hits) {
       const node = card(hit, open);
       node.setAttribute("role", "listitem");
@@ -65,15 +105,34 @@ export function mount({ host }) {
 
   function nothing() {
     const filtered = view.query || Object.values(filters).some((set) => set.size);
-    swap(grid, filtered
-      ? empty("Nothing matches", "Try other words, or take a filter away.", button("Clear search and filters", { onclick: reset }))
-      : empty("No adapters for this base model yet", "Add one below, or choose the demo model in the header to see what it can do."));
+    swap(
+      grid,
+      filtered
+        ? empty(
+            "Nothing matches",
+            "Try other words, or take a filter away.",
+            button("Clear search and filters", { onclick: reset }),
+          )
+        : empty(
+            "No adapters for this base model yet",
+            "Add one below, or choose the demo model in the header to see what it can do.",
+          ),
+    );
   }
 
   function fail(error) {
     line.textContent = "";
-    swap(grid, h("div", { class: "ls-empty is-error", role: "alert" }, icon("warn", 24), h("p", { class: "ls-empty-title" }, "The gallery did not answer"),
-      h("p", null, error.message), button("Try again", { onclick: () => load() })));
+    swap(
+      grid,
+      h(
+        "div",
+        { class: "ls-empty is-error", role: "alert" },
+        icon("warn", 24),
+        h("p", { class: "ls-empty-title" }, "The gallery did not answer"),
+        h("p", null, error.message),
+        button("Try again", { onclick: () => load() }),
+      ),
+    );
     host.dataset.ready = "error";
   }
 
@@ -84,31 +143,89 @@ export function mount({ host }) {
   }
 
   const open = (id) => openDrawer(id, () => load());
-  const search = debounce(() => { view.query = input.value.trim(); load(); }, 180);
+  const search = debounce(() => {
+    view.query = input.value.trim();
+    load();
+  }, 180);
   input.addEventListener("input", search);
   input.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") { event.stopPropagation(); if (input.value) { input.value = ""; search(); } else input.blur(); }
-    if (event.key === "ArrowDown") { event.preventDefault(); grid.querySelector(".ls-card[tabindex]")?.focus(); }
+    if (event.key === "Escape") {
+      event.stopPropagation();
+      if (input.value) {
+        input.value = "";
+        search();
+      } else input.blur();
+    }
+    if (event.key === "ArrowDown") {
+      event.preventDefault();
+      grid.querySelector(".ls-card[tabindex]")?.focus();
+    }
   });
-  sort.addEventListener("change", () => { view.sort = sort.value; load(); });
-  const chips = EXAMPLES.map((text) => button(text, { kind: "chip", onclick: () => { input.value = text; search(); } }));
+  sort.addEventListener("change", () => {
+    view.sort = sort.value;
+    load();
+  });
+  const chips = EXAMPLES.map((text) =>
+    button(text, {
+      kind: "chip",
+      onclick: () => {
+        input.value = text;
+        search();
+      },
+    }),
+  );
 
-  const narrow = h("details", { class: "ls-side" }, h("summary", null, icon("filter"), "Filters"), side.root);
+  const narrow = h(
+    "details",
+    { class: "ls-side" },
+    h("summary", null, icon("filter"), "Filters"),
+    side.root,
+  );
   narrow.open = window.innerWidth > 900;
   host.append(
-    h("div", { class: "ls-search" }, h("div", { class: "ls-search-box" }, icon("search", 20), input, h("kbd", { "aria-hidden": "true" }, "/")), sort),
+    h(
+      "div",
+      { class: "ls-search" },
+      h(
+        "div",
+        { class: "ls-search-box" },
+        icon("search", 20),
+        input,
+        h("kbd", { "aria-hidden": "true" }, "/"),
+      ),
+      sort,
+    ),
     h("div", { class: "ls-chips" }, h("span", { class: "ls-quiet" }, "Try"), chips),
-    h("div", { class: "ls-gallery-body" }, narrow, h("div", { class: "ls-main" }, line, grid, foot)));
+    h(
+      "div",
+      { class: "ls-gallery-body" },
+      narrow,
+      h("div", { class: "ls-main" }, line, grid, foot),
+    ),
+  );
 
-  new IntersectionObserver(([entry]) => {
-    if (entry.isIntersecting && !view.loading && view.shown && view.shown < view.total) load(true);
-  }, { rootMargin: "600px" }).observe(foot);
+  new IntersectionObserver(
+    ([entry]) => {
+      if (entry.isIntersecting && !view.loading && view.shown && view.shown < view.total)
+        load(true);
+    },
+    { rootMargin: "600px" },
+  ).observe(foot);
 
   subscribe(() => {
     grid.querySelectorAll(".ls-card[data-id]").forEach((node) => paintPick(node, node.dataset.id));
-    if (session.restored && session.base !== view.base) { view.base = session.base; load(); }
+    if (session.restored && session.base !== view.base) {
+      view.base = session.base;
+      load();
+    }
   });
   document.addEventListener("ls-gallery-changed", () => load());
   swap(grid, Array.from({ length: 6 }, skeleton));
-  if (session.restored) { view.base = session.base; load(); } else setTimeout(() => { if (view.base === null) load(); }, 1200);
+  if (session.restored) {
+    view.base = session.base;
+    load();
+  } else
+    setTimeout(() => {
+      if (view.base === null) load();
+    }, 1200);
 }

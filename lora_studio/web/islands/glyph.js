@@ -12,7 +12,10 @@ function rings(norms) {
   const clean = (norms || []).filter((value) => Number.isFinite(value) && value >= 0);
   const total = Math.min(MAX_RINGS, clean.length);
   return Array.from({ length: total }, (_, ring) => {
-    const part = clean.slice(Math.floor((ring * clean.length) / total), Math.floor(((ring + 1) * clean.length) / total));
+    const part = clean.slice(
+      Math.floor((ring * clean.length) / total),
+      Math.floor(((ring + 1) * clean.length) / total),
+    );
     return Math.sqrt(part.reduce((sum, value) => sum + value * value, 0) / part.length);
   });
 }
@@ -52,10 +55,24 @@ export function glyph(entry, size = 48) {
     const share = value / largest;
     const width = Math.max(0.9, Math.min(step || 10, 7) * (0.2 + 0.62 * share));
     const gap = Math.min(0.34 / slots, 1.6 / (2 * Math.PI * radius));
-    const path = runs(id, ring, slots).map(([from, to]) => arc(radius, from / slots + gap, to / slots - gap)).join("");
-    return s("path", { d: path, "stroke-width": width.toFixed(2), opacity: (0.35 + 0.65 * share).toFixed(2) });
+    const path = runs(id, ring, slots)
+      .map(([from, to]) => arc(radius, from / slots + gap, to / slots - gap))
+      .join("");
+    return s("path", {
+      d: path,
+      "stroke-width": width.toFixed(2),
+      opacity: (0.35 + 0.65 * share).toFixed(2),
+    });
   });
-  return s("svg", { viewBox: "0 0 64 64", width: size, height: size, class: "ls-glyph", "aria-hidden": "true" },
-    s("circle", { cx: 32, cy: 32, r: Math.max(2.2, Math.min(4.5, 1.6 + Math.log2(1 + (entry.max_rank || 1)) * 0.6)), class: "ls-glyph-core" }),
-    marks);
+  return s(
+    "svg",
+    { viewBox: "0 0 64 64", width: size, height: size, class: "ls-glyph", "aria-hidden": "true" },
+    s("circle", {
+      cx: 32,
+      cy: 32,
+      r: Math.max(2.2, Math.min(4.5, 1.6 + Math.log2(1 + (entry.max_rank || 1)) * 0.6)),
+      class: "ls-glyph-core",
+    }),
+    marks,
+  );
 }

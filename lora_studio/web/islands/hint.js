@@ -9,13 +9,38 @@ const SHOWN = 5;
 export function mount({ host, props, trigger, watch }) {
   let examples = [];
   let base = null;
-  const pick = (text) => { props.value = { picked: text }; trigger("pick"); };
+  const pick = (text) => {
+    props.value = { picked: text };
+    trigger("pick");
+  };
   const draw = () => {
     const { unknown = [], examples: near = [] } = props.value || {};
     const list = (near.length ? near : examples).slice(0, SHOWN);
-    swap(host,
-      unknown.length ? h("p", { class: "ls-note is-warn ls-unknown" }, icon("warn"), h("span", null, `The demo model never met: ${unknown.slice(0, 8).join(", ")}. It will answer something, but try an example.`)) : null,
-      list.length ? h("div", { class: "ls-chips" }, h("span", { class: "ls-quiet" }, "Try"), list.map((text) => button(text, { kind: "chip", title: text, onclick: () => pick(text) }))) : null);
+    swap(
+      host,
+      unknown.length
+        ? h(
+            "p",
+            { class: "ls-note is-warn ls-unknown" },
+            icon("warn"),
+            h(
+              "span",
+              null,
+              `The demo model never met: ${unknown.slice(0, 8).join(", ")}. It will answer something, but try an example.`,
+            ),
+          )
+        : null,
+      list.length
+        ? h(
+            "div",
+            { class: "ls-chips" },
+            h("span", { class: "ls-quiet" }, "Try"),
+            list.map((text) =>
+              button(text, { kind: "chip", title: text, onclick: () => pick(text) }),
+            ),
+          )
+        : null,
+    );
   };
 
   // Sample inputs of what is picked (or of anything) are prompts the model was trained on.
@@ -25,9 +50,12 @@ export function mount({ host, props, trigger, watch }) {
     if (key === base) return;
     base = key;
     try {
-      const entries = ids.length ? await Promise.all(ids.map((id) => getJson(`api/adapter/${id}`)))
+      const entries = ids.length
+        ? await Promise.all(ids.map((id) => getJson(`api/adapter/${id}`)))
         : (await getJson("api/search", { base: session.base, limit: 4 })).hits;
-      examples = [...new Set(entries.flatMap((entry) => (entry.samples || []).slice(0, ids.length ? 2 : 1)))];
+      examples = [
+        ...new Set(entries.flatMap((entry) => (entry.samples || []).slice(0, ids.length ? 2 : 1))),
+      ];
     } catch (error) {
       examples = [];
     }

@@ -5,17 +5,33 @@ import { dialogOpen, showDialog } from "./dialog.js";
 import { openTab } from "./state.js";
 
 const HELP = [
-  ["/", "Search the gallery"], ["1 2 3 4", "Gallery, Map, Compose, Compare"],
-  ["Ctrl Enter", "Find, compose or run on the open tab"], ["Esc", "Stop a running job, or close"],
-  ["Enter", "Open the focused card"], ["Space", "Pick or drop the focused card"],
-  ["Arrows", "On the map: move between units"], ["[ ]", "On the map: previous or next cluster"], ["?", "This list"],
+  ["/", "Search the gallery"],
+  ["1 2 3 4", "Gallery, Map, Compose, Compare"],
+  ["Ctrl Enter", "Find, compose or run on the open tab"],
+  ["Esc", "Stop a running job, or close"],
+  ["Enter", "Open the focused card"],
+  ["Space", "Pick or drop the focused card"],
+  ["Arrows", "On the map: move between units"],
+  ["[ ]", "On the map: previous or next cluster"],
+  ["?", "This list"],
 ];
 
 export function showHelp() {
   showDialog({
-    title: "Keyboard", kind: "box",
-    body: h("dl", { class: "ls-keys" }, HELP.map(([keys, text]) => [
-      h("dt", null, keys.split(" ").map((key) => h("kbd", null, key))), h("dd", null, text)])),
+    title: "Keyboard",
+    kind: "box",
+    body: h(
+      "dl",
+      { class: "ls-keys" },
+      HELP.map(([keys, text]) => [
+        h(
+          "dt",
+          null,
+          keys.split(" ").map((key) => h("kbd", null, key)),
+        ),
+        h("dd", null, text),
+      ]),
+    ),
   });
 }
 
@@ -23,7 +39,8 @@ const shown = (node) => node && node.offsetParent !== null;
 
 function run() {
   const typing = document.activeElement;
-  if (typing && typing.closest("#ls-task") && shown(document.getElementById("ls-find"))) return click("ls-find");
+  if (typing && typing.closest("#ls-task") && shown(document.getElementById("ls-find")))
+    return click("ls-find");
   return click("ls-run") || click("ls-go");
 }
 
@@ -41,8 +58,11 @@ function stop() {
 }
 
 function typing(target) {
-  return target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName) &&
-    !/^(checkbox|radio|range|button)$/.test(target.type || "");
+  return (
+    target.isContentEditable ||
+    (/^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName) &&
+      !/^(checkbox|radio|range|button)$/.test(target.type || ""))
+  );
 }
 
 export function listen() {
@@ -52,8 +72,12 @@ export function listen() {
       if (!dialogOpen() && run()) event.preventDefault();
       return;
     }
-    if (event.key === "Escape") { if (!dialogOpen() && stop()) event.preventDefault(); return; }
-    if (event.ctrlKey || event.metaKey || event.altKey || dialogOpen() || typing(event.target)) return;
+    if (event.key === "Escape") {
+      if (!dialogOpen() && stop()) event.preventDefault();
+      return;
+    }
+    if (event.ctrlKey || event.metaKey || event.altKey || dialogOpen() || typing(event.target))
+      return;
     const tab = ["1", "2", "3", "4"].indexOf(event.key);
     if (tab >= 0) openTab(["gallery", "map", "compose", "compare"][tab]);
     else if (event.key === "?") showHelp();

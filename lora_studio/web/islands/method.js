@@ -10,44 +10,94 @@ function control(param, value, set) {
   const id = `ls-param-${param.name}`;
   const has = (bound) => bound !== null && bound !== undefined;
   if (param.type === "bool") {
-    const node = h("input", { type: "checkbox", class: "ls-switch", id, checked: Boolean(value), onchange: () => set(node.checked) });
+    const node = h("input", {
+      type: "checkbox",
+      class: "ls-switch",
+      id,
+      checked: Boolean(value),
+      onchange: () => set(node.checked),
+    });
     return { node, inline: true };
   }
   if (param.type === "choice") {
     const choices = param.choices || [];
     if (choices.length <= LONG_MENU) {
-      const group = h("div", { class: "ls-segments", role: "radiogroup", "aria-label": param.title }, choices.map((choice) =>
-        h("label", { class: "ls-segment" }, h("input", { type: "radio", name: id, checked: choice === value, onchange: () => set(choice) }), h("span", null, String(choice)))));
+      const group = h(
+        "div",
+        { class: "ls-segments", role: "radiogroup", "aria-label": param.title },
+        choices.map((choice) =>
+          h(
+            "label",
+            { class: "ls-segment" },
+            h("input", {
+              type: "radio",
+              name: id,
+              checked: choice === value,
+              onchange: () => set(choice),
+            }),
+            h("span", null, String(choice)),
+          ),
+        ),
+      );
       return { node: group, inline: false };
     }
-    const node = h("select", { class: "ls-select", id, onchange: () => set(choices[node.selectedIndex]) }, choices.map((choice) => h("option", null, String(choice))));
+    const node = h(
+      "select",
+      { class: "ls-select", id, onchange: () => set(choices[node.selectedIndex]) },
+      choices.map((choice) => h("option", null, String(choice))),
+    );
     node.selectedIndex = Math.max(0, choices.indexOf(value));
     return { node, inline: false };
   }
   const whole = param.type === "int";
   const range = { min: param.min, max: param.max, step: param.step ?? (whole ? 1 : "any") };
-  const read = (node) => { const number = Number(node.value); if (node.value !== "" && Number.isFinite(number)) set(whole ? Math.round(number) : number); };
+  const read = (node) => {
+    const number = Number(node.value);
+    if (node.value !== "" && Number.isFinite(number)) set(whole ? Math.round(number) : number);
+  };
   const box = h("input", { type: "number", class: "ls-number", id, value, ...range });
   if (!has(param.min) || !has(param.max)) {
     box.addEventListener("input", () => read(box));
     return { node: box, inline: true };
   }
-  const slider = h("input", { type: "range", class: "ls-slider", "aria-label": param.title, ...range, value });
-  slider.addEventListener("input", () => { box.value = slider.value; read(slider); });
-  box.addEventListener("input", () => { slider.value = box.value; read(box); });
+  const slider = h("input", {
+    type: "range",
+    class: "ls-slider",
+    "aria-label": param.title,
+    ...range,
+    value,
+  });
+  slider.addEventListener("input", () => {
+    box.value = slider.value;
+    read(slider);
+  });
+  box.addEventListener("input", () => {
+    slider.value = box.value;
+    read(box);
+  });
   return { node: h("div", { class: "ls-row-weight" }, slider, box), inline: false };
 }
 
 function field(param, value, set) {
   const { node, inline } = control(param, value, set);
-  return h("div", { class: `ls-field ${inline ? "is-inline" : ""}` },
-    h("label", { for: `ls-param-${param.name}`, class: "ls-label" }, param.title || param.name), node,
-    param.help ? h("p", { class: "ls-help" }, param.help) : null);
+  return h(
+    "div",
+    { class: `ls-field ${inline ? "is-inline" : ""}` },
+    h("label", { for: `ls-param-${param.name}`, class: "ls-label" }, param.title || param.name),
+    node,
+    param.help ? h("p", { class: "ls-help" }, param.help) : null,
+  );
 }
 
 function options(methods, kind, label) {
   const list = methods.filter((method) => method.kind === kind);
-  return list.length ? h("optgroup", { label }, list.map((method) => h("option", { value: method.name }, method.title))) : null;
+  return list.length
+    ? h(
+        "optgroup",
+        { label },
+        list.map((method) => h("option", { value: method.name }, method.title)),
+      )
+    : null;
 }
 
 export function mount({ host }) {
@@ -57,7 +107,9 @@ export function mount({ host }) {
   const current = () => methods.find((method) => method.name === session.draft.method);
   function choose(name) {
     session.draft.method = name;
-    session.draft.params = Object.fromEntries(current().params.map((param) => [param.name, param.default]));
+    session.draft.params = Object.fromEntries(
+      current().params.map((param) => [param.name, param.default]),
+    );
     changed();
   }
 
@@ -68,23 +120,80 @@ export function mount({ host }) {
     const key = `${method.name} ${session.opened ? session.opened.recipe_id : ""}`;
     if (key === drawn) return;
     drawn = key;
-    const select = h("select", { class: "ls-select ls-wide", id: "ls-method-name", onchange: () => choose(select.value) },
-      options(methods, "merging", "Merge into one adapter"), options(methods, "routing", "Route at run time"));
+    const select = h(
+      "select",
+      { class: "ls-select ls-wide", id: "ls-method-name", onchange: () => choose(select.value) },
+      options(methods, "merging", "Merge into one adapter"),
+      options(methods, "routing", "Route at run time"),
+    );
     select.value = method.name;
     const params = session.draft.params || {};
-    const title = h("input", { type: "text", class: "ls-text", id: "ls-draft-title", maxlength: 120, placeholder: "Named after its sources", value: session.draft.title || "", oninput: () => { session.draft.title = title.value; changed(); } });
-    const seed = h("input", { type: "number", class: "ls-number", id: "ls-draft-seed", min: 0, step: 1, value: session.draft.seed || 0, oninput: () => { session.draft.seed = Math.max(0, Math.round(Number(seed.value) || 0)); changed(); } });
-    swap(host,
-      h("div", { class: "ls-field" }, h("label", { class: "ls-label", for: "ls-method-name" }, "Method"), select,
-        h("p", { class: "ls-help" }, method.summary)),
-      method.params.map((param) => field(param, param.name in params ? params[param.name] : param.default, (value) => { session.draft.params = { ...session.draft.params, [param.name]: value }; changed(); })),
-      h("div", { class: "ls-pair" },
-        h("div", { class: "ls-field" }, h("label", { class: "ls-label", for: "ls-draft-title" }, "Name of the result"), title),
-        h("div", { class: "ls-field ls-narrow" }, h("label", { class: "ls-label", for: "ls-draft-seed" }, "Seed"), seed)));
+    const title = h("input", {
+      type: "text",
+      class: "ls-text",
+      id: "ls-draft-title",
+      maxlength: 120,
+      placeholder: "Named after its sources",
+      value: session.draft.title || "",
+      oninput: () => {
+        session.draft.title = title.value;
+        changed();
+      },
+    });
+    const seed = h("input", {
+      type: "number",
+      class: "ls-number",
+      id: "ls-draft-seed",
+      min: 0,
+      step: 1,
+      value: session.draft.seed || 0,
+      oninput: () => {
+        session.draft.seed = Math.max(0, Math.round(Number(seed.value) || 0));
+        changed();
+      },
+    });
+    swap(
+      host,
+      h(
+        "div",
+        { class: "ls-field" },
+        h("label", { class: "ls-label", for: "ls-method-name" }, "Method"),
+        select,
+        h("p", { class: "ls-help" }, method.summary),
+      ),
+      method.params.map((param) =>
+        field(param, param.name in params ? params[param.name] : param.default, (value) => {
+          session.draft.params = { ...session.draft.params, [param.name]: value };
+          changed();
+        }),
+      ),
+      h(
+        "div",
+        { class: "ls-pair" },
+        h(
+          "div",
+          { class: "ls-field" },
+          h("label", { class: "ls-label", for: "ls-draft-title" }, "Name of the result"),
+          title,
+        ),
+        h(
+          "div",
+          { class: "ls-field ls-narrow" },
+          h("label", { class: "ls-label", for: "ls-draft-seed" }, "Seed"),
+          seed,
+        ),
+      ),
+    );
   }
 
   swap(host, h("div", { class: "ls-bone" }), h("div", { class: "ls-bone ls-bone-short" }));
-  listMethods().then((found) => { methods = found; draw(); }, (error) => swap(host, empty("The methods did not load", error.message)));
+  listMethods().then(
+    (found) => {
+      methods = found;
+      draw();
+    },
+    (error) => swap(host, empty("The methods did not load", error.message)),
+  );
   subscribe(() => {
     const title = host.querySelector("#ls-draft-title");
     if (title && document.activeElement !== title) title.value = session.draft.title || "";

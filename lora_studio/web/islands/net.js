@@ -4,7 +4,8 @@ export const address = (path) => new URL(`studio/${path}`, document.baseURI).hre
 
 async function answer(response) {
   const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(body.error || "The studio did not answer. Try again in a moment.");
+  if (!response.ok)
+    throw new Error(body.error || "The studio did not answer. Try again in a moment.");
   return body;
 }
 
@@ -24,12 +25,20 @@ export async function getJson(path, params = {}, signal = undefined) {
 }
 
 export async function post(path) {
-  return answer(await fetch(address(path), { method: "POST", headers: { "X-Lora-Studio": "1" } }).catch(unreachable));
+  return answer(
+    await fetch(address(path), { method: "POST", headers: { "X-Lora-Studio": "1" } }).catch(
+      unreachable,
+    ),
+  );
 }
 
 let methods = null;
 
 export function listMethods() {
-  if (!methods) methods = getJson("api/methods").catch((error) => { methods = null; throw error; });
+  if (!methods)
+    methods = getJson("api/methods").catch((error) => {
+      methods = null;
+      throw error;
+    });
   return methods;
 }

@@ -1,17 +1,27 @@
 // What a dry run says: rank, size, cosine of the result to each source, sign conflict, warnings.
 
 import { bytes, count, empty, fixed, h, icon, percent, swap } from "./dom.js";
-import { hueOf } from "./state.js";
+import { hueOf, session, subscribe } from "./state.js";
 
-const figure = (name, value) => h("div", { class: "ls-figure" }, h("dt", null, name), h("dd", null, value));
+const figure = (name, value) =>
+  h("div", { class: "ls-figure" }, h("dt", null, name), h("dd", null, value));
 
 export function cosineBar({ id, title, cosine }, signed) {
   const share = Math.max(-1, Math.min(1, cosine || 0));
   const style = signed
     ? { left: `${share < 0 ? 50 + 50 * share : 50}%`, width: `${50 * Math.abs(share)}%` }
     : { left: "0", width: `${100 * share}%` };
-  return h("div", { class: "ls-cosine", vars: { "--ls-hue": hueOf(id) } }, h("span", { class: "ls-cosine-title", title }, title),
-    h("span", { class: `ls-cosine-track ${signed ? "is-signed" : ""}`, "aria-hidden": "true" }, h("span", { class: "ls-cosine-fill", style })), h("span", { class: "ls-num" }, fixed(cosine)));
+  return h(
+    "div",
+    { class: "ls-cosine", vars: { "--ls-hue": hueOf(id) } },
+    h("span", { class: "ls-cosine-title", title }, title),
+    h(
+      "span",
+      { class: `ls-cosine-track ${signed ? "is-signed" : ""}`, "aria-hidden": "true" },
+      h("span", { class: "ls-cosine-fill", style }),
+    ),
+    h("span", { class: "ls-num" }, fixed(cosine)),
+  );
 }
 
 // Mean over the modules of each layer; modules outside numbered layers share one bar.
@@ -21,22 +31,62 @@ function byLayer(modules) {
     const layer = (name.match(/\.(\d+)\./) || ["", "–"])[1];
     groups.set(layer, [...(groups.get(layer) || []), value]);
   }
-  return [...groups].sort((a, b) => Number(a[0]) - Number(b[0])).map(([, values]) => values.reduce((sum, value) => sum + value, 0) / values.length);
+  return [...groups]
+    .sort((a, b) => Number(a[0]) - Number(b[0]))
+    .map(([, values]) => values.reduce((sum, value) => sum + value, 0) / values.length);
 }
 
 function conflict(plan) {
   const whole = plan.sign_conflict;
   const layers = byLayer(plan.sign_conflict_by_module || {});
   if (!Number.isFinite(whole)) return null;
-  return h("section", { class: "ls-section" }, h("h3", null, "Sign conflict"),
-    h("div", { class: "ls-meter" }, h("span", { class: "ls-meter-track" }, h("span", { class: "ls-meter-fill", style: { width: `${100 * Math.min(1, whole)}%` } })), h("span", { class: "ls-num" }, percent(whole))),
-    h("p", { class: "ls-help" }, "Share of the sources’ magnitude that cancels out. Independent adapters always cancel some."),
-    layers.length > 1 ? h("div", { class: "ls-bars ls-bars-low", role: "img", "aria-label": "Sign conflict by layer" }, layers.map((value, layer) => h("span", { class: "ls-bar", title: `Layer ${layer}: ${percent(value)}` }, h("span", { class: "ls-bar-fill", style: { height: `${Math.max(2, 100 * value)}%` } })))) : null);
+  return h(
+    "section",
+    { class: "ls-section" },
+    h("h3", null, "Sign conflict"),
+    h(
+      "div",
+      { class: "ls-meter" },
+      h(
+        "span",
+        { class: "ls-meter-track" },
+        h("span", { class: "ls-meter-fill", style: { width: `${100 * Math.min(1, whole)}%` } }),
+      ),
+      h("span", { class: "ls-num" }, percent(whole)),
+    ),
+    h(
+      "p",
+      { class: "ls-help" },
+      "Share of the sources’ magnitude that cancels out. Independent adapters always cancel some.",
+    ),
+    layers.length > 1
+      ? h(
+          "div",
+          { class: "ls-bars ls-bars-low", role: "img", "aria-label": "Sign conflict by layer" },
+          layers.map((value, layer) =>
+            h(
+              "span",
+              { class: "ls-bar", title: `Layer ${layer}: ${percent(value)}` },
+              h("span", {
+                class: "ls-bar-fill",
+                style: { height: `${Math.max(2, 100 * value)}%` },
+              }),
+            ),
+          ),
+        )
+      : null,
+  );
 }
 
 function routed(plan) {
-  return [h("p", { class: "ls-note" }, "A routed plan: the sources stay as they are and are weighed while the model runs. Nothing is merged, so there is no rank or size to predict."),
-    (plan.warnings || []).map(warning)];
+  return [
+    h(
+      "p",
+      { class: "ls-note" },
+      "A routed plan: the sources stay as they are and are weighed while the model runs. Nothing is merged, so there is no rank or size to predict.",
+    ),
+    (plan.warnings || []).map(warning),
+  ];
 }
 
 const warning = (text) => h("p", { class: "ls-note is-warn" }, icon("warn"), h("span", null, text));
@@ -44,21 +94,66 @@ const warning = (text) => h("p", { class: "ls-note is-warn" }, icon("warn"), h("
 function merged(plan) {
   const rank = plan.rank || {};
   return [
-    h("dl", { class: "ls-figures" }, figure("Rank", rank.min === rank.max ? String(rank.max) : `${rank.min}–${rank.max}`), figure("Size", bytes(plan.bytes)),
-      figure("Parameters", count(plan.parameters)), figure("Norm", Number.isFinite(plan.norm_ratio) ? `${fixed(plan.norm_ratio)} ×` : "–")),
+    h(
+      "dl",
+      { class: "ls-figures" },
+      figure("Rank", rank.min === rank.max ? String(rank.max) : `${rank.min}–${rank.max}`),
+      figure("Size", bytes(plan.bytes)),
+      figure("Parameters", count(plan.parameters)),
+      figure(
+        "Norm, relative",
+        Number.isFinite(plan.norm_ratio) ? `${fixed(plan.norm_ratio)} ×` : "–",
+      ),
+    ),
     (plan.warnings || []).map(warning),
-    h("section", { class: "ls-section" }, h("h3", null, "Cosine of the result to each source"), (plan.cosines || []).map((row) => cosineBar(row, plan.cosines.some((other) => other.cosine < 0)))),
+    h(
+      "section",
+      { class: "ls-section" },
+      h("h3", null, "Cosine of the result to each source"),
+      (plan.cosines || []).map((row) =>
+        cosineBar(
+          row,
+          plan.cosines.some((other) => other.cosine < 0),
+        ),
+      ),
+    ),
     conflict(plan),
   ];
 }
 
+// What a dry run was made for; when it changes, the figures are out of date.
+const request = () =>
+  JSON.stringify([
+    session.basket.map((row) => [row.id, row.weight, row.enabled]),
+    session.draft.method,
+    session.draft.params,
+    session.draft.seed,
+  ]);
+
 export function mount({ host, props, watch }) {
+  let made = null;
+  const stale = h("p", { class: "ls-note" }, "The request has changed since this dry run.");
+  const age = () => {
+    const old = made !== null && made !== request();
+    stale.hidden = !old;
+    host.classList.toggle("is-stale", old);
+  };
   const draw = () => {
     const { plan } = props.value || {};
     host.dataset.ready = plan ? "1" : "";
-    swap(host, plan ? h("div", { class: "ls-plan-body" }, plan.routed ? routed(plan) : merged(plan))
-      : empty("No dry run yet", "A dry run costs nothing: it shows rank, size and conflicts before anything is written."));
+    made = plan ? request() : null;
+    swap(
+      host,
+      plan
+        ? h("div", { class: "ls-plan-body" }, stale, plan.routed ? routed(plan) : merged(plan))
+        : empty(
+            "No dry run yet",
+            "A dry run costs nothing: it shows rank, size and conflicts before anything is written.",
+          ),
+    );
+    age();
   };
   watch("value", draw);
+  subscribe(age);
   draw();
 }

@@ -45,7 +45,10 @@ export class Plot {
 
   screen(index) {
     const { width, height, view } = this;
-    return [PAD + (this.points.x[index] * view.scale + view.x) * (width - 2 * PAD), PAD + (this.points.y[index] * view.scale + view.y) * (height - 2 * PAD)];
+    return [
+      PAD + (this.points.x[index] * view.scale + view.x) * (width - 2 * PAD),
+      PAD + (this.points.y[index] * view.scale + view.y) * (height - 2 * PAD),
+    ];
   }
 
   resize() {
@@ -81,7 +84,13 @@ export class Plot {
       for (const i of buckets.get(place)) {
         const [x, y] = this.screen(i);
         if (x < -9 || y < -9 || x > this.width + 9 || y > this.height + 9) continue;
-        trace(context, key < 0 ? 0 : key % 6, x, y, dense * (2 + 4.5 * Math.sqrt(this.points.energy[i])));
+        trace(
+          context,
+          key < 0 ? 0 : key % 6,
+          x,
+          y,
+          dense * (2 + 4.5 * Math.sqrt(this.points.energy[i])),
+        );
       }
       context.fill();
     }
@@ -101,7 +110,12 @@ export class Plot {
       const y = PAD + (tile.y * view.scale + view.y) * (this.height - 2 * PAD);
       const w = tile.w * view.scale * (this.width - 2 * PAD);
       const height = tile.h * view.scale * (this.height - 2 * PAD);
-      context.strokeRect(Math.round(x) + 0.5, Math.round(y) + 0.5, Math.round(w), Math.round(height));
+      context.strokeRect(
+        Math.round(x) + 0.5,
+        Math.round(y) + 0.5,
+        Math.round(w),
+        Math.round(height),
+      );
       if (w > 64) context.fillText(shorten(tile.name, w / 6.2), x + 6, y + 14);
     }
   }
@@ -122,7 +136,10 @@ export class Plot {
     for (let i = 0; this.points && i < this.points.n; i += 1) {
       const [x, y] = this.screen(i);
       const distance = (x - px) ** 2 + (y - py) ** 2;
-      if (distance < least) { least = distance; best = i; }
+      if (distance < least) {
+        least = distance;
+        best = i;
+      }
     }
     return best;
   }
@@ -138,7 +155,10 @@ export class Plot {
       const [x, y] = this.screen(i);
       const along = (x - x0) * dx + (y - y0) * dy;
       const across = Math.abs((x - x0) * dy) + Math.abs((y - y0) * dx);
-      if (along > 0.5 && across <= along && along + across < least) { least = along + across; best = i; }
+      if (along > 0.5 && across <= along && along + across < least) {
+        least = along + across;
+        best = i;
+      }
     }
     return best;
   }
@@ -161,6 +181,9 @@ export class Plot {
 }
 
 export function shorten(name, letters) {
-  const short = String(name).replace(/^(base_model\.)?(model\.)*(model\.)?layers\./, "").replace("self_attn.", "").replace("mlp.", "");
+  const short = String(name)
+    .replace(/^(base_model\.)?(model\.)*(model\.)?layers\./, "")
+    .replace("self_attn.", "")
+    .replace("mlp.", "");
   return short.length > letters ? `${short.slice(0, Math.max(1, letters - 1))}…` : short;
 }

@@ -24,7 +24,13 @@ async function copy(text, input) {
   }
 }
 
-const file = (path, label) => h("a", { class: "ls-btn ls-btn-plain", href: address(path), download: "" }, icon("download"), h("span", null, label));
+const file = (path, label) =>
+  h(
+    "a",
+    { class: "ls-btn ls-btn-plain", href: address(path), download: "" },
+    icon("download"),
+    h("span", null, label),
+  );
 
 function columnOf(made) {
   return made.adapter_id
@@ -34,7 +40,8 @@ function columnOf(made) {
 
 function compare(made) {
   const single = session.basket.find((row) => row.enabled);
-  if (!session.columns.length && single) addColumn({ kind: "adapter", id: single.id, title: single.title });
+  if (!session.columns.length && single)
+    addColumn({ kind: "adapter", id: single.id, title: single.title });
   addColumn(columnOf(made));
   openTab("compare");
 }
@@ -42,25 +49,88 @@ function compare(made) {
 function remember(done) {
   const entry = done.entry || {};
   const sources = session.basket.filter((row) => row.enabled).map((row) => row.id);
-  const titles = session.basket.filter((row) => row.enabled).map((row) => row.title).join(" + ");
-  const made = { recipe_id: done.recipe_id, adapter_id: done.adapter_id || null, title: entry.title || session.draft.title || `${session.draft.method}: ${titles}`.slice(0, 120), sources };
-  update({ made: [made, ...session.made.filter((other) => other.recipe_id !== made.recipe_id)].slice(0, 12) });
+  const titles = session.basket
+    .filter((row) => row.enabled)
+    .map((row) => row.title)
+    .join(" + ");
+  const made = {
+    recipe_id: done.recipe_id,
+    adapter_id: done.adapter_id || null,
+    title: entry.title || session.draft.title || `${session.draft.method}: ${titles}`.slice(0, 120),
+    sources,
+  };
+  update({
+    made: [made, ...session.made.filter((other) => other.recipe_id !== made.recipe_id)].slice(
+      0,
+      12,
+    ),
+  });
   document.dispatchEvent(new Event("ls-gallery-changed"));
   return made;
 }
 
 function show(host, done, made) {
   const entry = done.entry;
-  const input = h("input", { class: "ls-text", readonly: true, value: link(made.recipe_id), "aria-label": "Link to this composition", onfocus: () => input.select() });
+  const input = h("input", {
+    class: "ls-text",
+    readonly: true,
+    value: link(made.recipe_id),
+    "aria-label": "Link to this composition",
+    onfocus: () => input.select(),
+  });
   const recipe = encodeURIComponent(made.recipe_id);
-  swap(host, h("div", { class: "ls-result-card", "data-adapter": made.adapter_id || "", "data-recipe": made.recipe_id },
-    h("div", { class: "ls-result-head" }, entry ? glyph(entry, 56) : null, h("div", null, h("h3", null, made.title),
-      h("p", { class: "ls-quiet ls-small" }, [done.existed ? "made before with this very recipe" : "", entry ? rankText(entry) : "routed plan", entry ? bytes(entry.bytes) : ""].filter(Boolean).join(" · ")))),
-    (done.notes || []).map((note) => h("p", { class: "ls-note" }, note)),
-    h("div", { class: "ls-actions" }, button("Compare it", { kind: "primary", class: "ls-compare-it", onclick: () => compare(made) }, "arrow"),
-      made.adapter_id ? file(`download/adapter/${encodeURIComponent(made.adapter_id)}.zip`, "PEFT zip") : file(`download/routed/${recipe}.zip`, "Runnable zip"),
-      file(`download/recipe/${recipe}.yaml`, "recipe.yaml")),
-    h("div", { class: "ls-link" }, input, button("Copy link", { onclick: () => copy(input.value, input) }, "link"))));
+  swap(
+    host,
+    h(
+      "div",
+      {
+        class: "ls-result-card",
+        "data-adapter": made.adapter_id || "",
+        "data-recipe": made.recipe_id,
+      },
+      h(
+        "div",
+        { class: "ls-result-head" },
+        entry ? glyph(entry, 56) : null,
+        h(
+          "div",
+          null,
+          h("h3", null, made.title),
+          h(
+            "p",
+            { class: "ls-quiet ls-small" },
+            [
+              done.existed ? "made before with this very recipe" : "",
+              entry ? rankText(entry) : "routed plan",
+              entry ? bytes(entry.bytes) : "",
+            ]
+              .filter(Boolean)
+              .join(" · "),
+          ),
+        ),
+      ),
+      (done.notes || []).map((note) => h("p", { class: "ls-note" }, note)),
+      h(
+        "div",
+        { class: "ls-actions" },
+        button(
+          "Compare it",
+          { kind: "primary", class: "ls-compare-it", onclick: () => compare(made) },
+          "arrow",
+        ),
+        made.adapter_id
+          ? file(`download/adapter/${encodeURIComponent(made.adapter_id)}.zip`, "PEFT zip")
+          : file(`download/routed/${recipe}.zip`, "Runnable zip"),
+        file(`download/recipe/${recipe}.yaml`, "recipe.yaml"),
+      ),
+      h(
+        "div",
+        { class: "ls-link" },
+        input,
+        button("Copy link", { onclick: () => copy(input.value, input) }, "link"),
+      ),
+    ),
+  );
 }
 
 export function mount({ host, props, watch }) {
@@ -76,5 +146,6 @@ export function mount({ host, props, watch }) {
   };
   watch("value", draw);
   subscribe(reopen);
-  if ((props.value || {}).result) draw(); else reopen();
+  if ((props.value || {}).result) draw();
+  else reopen();
 }

@@ -11,8 +11,24 @@ const BOX = [-10, 10];
 const clamp = (value, [low, high]) => Math.min(Math.max(value, low), high);
 
 function row(item) {
-  const slider = h("input", { type: "range", min: SLIDER[0], max: SLIDER[1], step: 0.05, value: clamp(item.weight, SLIDER), class: "ls-slider", "aria-label": `Weight of ${item.title}` });
-  const box = h("input", { type: "number", min: BOX[0], max: BOX[1], step: 0.05, value: item.weight, class: "ls-number", "aria-label": `Weight of ${item.title}, exact` });
+  const slider = h("input", {
+    type: "range",
+    min: SLIDER[0],
+    max: SLIDER[1],
+    step: 0.05,
+    value: clamp(item.weight, SLIDER),
+    class: "ls-slider",
+    "aria-label": `Weight of ${item.title}`,
+  });
+  const box = h("input", {
+    type: "number",
+    min: BOX[0],
+    max: BOX[1],
+    step: 0.05,
+    value: item.weight,
+    class: "ls-number",
+    "aria-label": `Weight of ${item.title}, exact`,
+  });
   const set = (weight, from) => {
     if (!Number.isFinite(weight)) return;
     item.weight = clamp(weight, BOX);
@@ -22,17 +38,72 @@ function row(item) {
   };
   slider.addEventListener("input", () => set(Number(slider.value), slider));
   box.addEventListener("input", () => set(box.value === "" ? NaN : Number(box.value), box));
-  box.addEventListener("blur", () => { box.value = item.weight; });
+  box.addEventListener("blur", () => {
+    box.value = item.weight;
+  });
   slider.addEventListener("dblclick", () => set(1));
-  const onOff = h("input", { type: "checkbox", class: "ls-switch", checked: item.enabled, "aria-label": `Use ${item.title}`, onchange: () => { item.enabled = onOff.checked; node.classList.toggle("is-off", !item.enabled); changed(); } });
-  const node = h("div", { class: `ls-row ${item.enabled ? "" : "is-off"}`, "data-id": item.id, vars: { "--ls-hue": hueOf(item.id) } },
-    h("div", { class: "ls-row-head" }, onOff, glyph(item, 32),
-      h("button", { type: "button", class: "ls-row-title", onclick: () => openDrawer(item.id) }, item.title),
-      h("span", { class: "ls-quiet ls-small ls-nowrap" }, item.max_rank ? `rank ${item.max_rank}` : ""),
-      button("", { kind: "icon", "aria-label": `Remove ${item.title}`, onclick: () => drop(item.id) }, "close")),
-    item.reason ? h("p", { class: "ls-row-reason" }, h("span", { class: "ls-num" }, Number.isFinite(item.similarity) ? `${fixed(item.similarity)} ` : ""), "nearest sample: ", h("q", null, item.reason)) : null,
-    item.missing ? h("p", { class: "ls-note is-warn" }, icon("warn"), h("span", null, "This adapter is not in the gallery. Add it, or remove the row.")) : null,
-    h("div", { class: "ls-row-weight" }, slider, box));
+  const onOff = h("input", {
+    type: "checkbox",
+    class: "ls-switch",
+    checked: item.enabled,
+    "aria-label": `Use ${item.title}`,
+    onchange: () => {
+      item.enabled = onOff.checked;
+      node.classList.toggle("is-off", !item.enabled);
+      changed();
+    },
+  });
+  const node = h(
+    "div",
+    {
+      class: `ls-row ${item.enabled ? "" : "is-off"}`,
+      "data-id": item.id,
+      vars: { "--ls-hue": hueOf(item.id) },
+    },
+    h(
+      "div",
+      { class: "ls-row-head" },
+      onOff,
+      glyph(item, 32),
+      h(
+        "button",
+        { type: "button", class: "ls-row-title", onclick: () => openDrawer(item.id) },
+        item.title,
+      ),
+      h(
+        "span",
+        { class: "ls-quiet ls-small ls-nowrap" },
+        item.max_rank ? `rank ${item.max_rank}` : "",
+      ),
+      button(
+        "",
+        { kind: "icon", "aria-label": `Remove ${item.title}`, onclick: () => drop(item.id) },
+        "close",
+      ),
+    ),
+    item.reason
+      ? h(
+          "p",
+          { class: "ls-row-reason" },
+          h(
+            "span",
+            { class: "ls-num" },
+            Number.isFinite(item.similarity) ? `${fixed(item.similarity)} ` : "",
+          ),
+          "nearest sample: ",
+          h("q", null, item.reason),
+        )
+      : null,
+    item.missing
+      ? h(
+          "p",
+          { class: "ls-note is-warn" },
+          icon("warn"),
+          h("span", null, "This adapter is not in the gallery. Add it, or remove the row."),
+        )
+      : null,
+    h("div", { class: "ls-row-weight" }, slider, box),
+  );
   return node;
 }
 
@@ -43,7 +114,14 @@ export function mount({ host }) {
     if (now === shape) return;
     shape = now;
     if (!session.basket.length) {
-      swap(host, empty("Nothing picked yet", "Pick adapters in the gallery, or describe a task above.", button("Open the gallery", { onclick: () => openTab("gallery") })));
+      swap(
+        host,
+        empty(
+          "Nothing picked yet",
+          "Pick adapters in the gallery, or describe a task above.",
+          button("Open the gallery", { onclick: () => openTab("gallery") }),
+        ),
+      );
     } else swap(host, session.basket.map(row));
   };
   subscribe(draw);

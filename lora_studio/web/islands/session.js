@@ -20,14 +20,25 @@ export function mount({ props, trigger, watch }) {
   const receive = () => {
     const value = props.value || {};
     if (!value.restored || JSON.stringify(value) === last) return;
-    const kept = Object.fromEntries(KEPT.filter((name) => value[name]).map((name) => [name, value[name]]));
-    update({ ...kept, draft: { ...session.draft, ...(kept.draft || {}) }, restored: true, opened: value.opened || null });
+    const kept = Object.fromEntries(
+      KEPT.filter((name) => value[name]).map((name) => [name, value[name]]),
+    );
+    update({
+      ...kept,
+      draft: { ...session.draft, ...(kept.draft || {}) },
+      restored: true,
+      opened: value.opened || null,
+    });
     trigger("base");
     if (value.notice) toast(value.notice, { kind: "error" });
     if (value.open) setTimeout(() => openTab(value.open), 50);
   };
 
-  window.loraStudio = { setBase: (base) => { if (base && base !== session.base) update({ base }); } };
+  window.loraStudio = {
+    setBase: (base) => {
+      if (base && base !== session.base) update({ base });
+    },
+  };
   watch("value", receive);
   receive();
   listen();

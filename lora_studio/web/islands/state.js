@@ -6,8 +6,13 @@ let keep = () => {};
 let planned = false;
 
 export const session = {
-  base: "", basket: [], draft: { method: "", params: {}, seed: 0, title: "" },
-  columns: [], made: [], retrieval: null, restored: false,
+  base: "",
+  basket: [],
+  draft: { method: "", params: {}, seed: 0, title: "" },
+  columns: [],
+  made: [],
+  retrieval: null,
+  restored: false,
 };
 
 export function subscribe(listener) {
@@ -15,9 +20,13 @@ export function subscribe(listener) {
   return () => listeners.delete(listener);
 }
 
-export function setKeeper(action) { keep = action; }
+export function setKeeper(action) {
+  keep = action;
+}
 
-export function snapshot() { return JSON.parse(JSON.stringify(session)); }
+export function snapshot() {
+  return JSON.parse(JSON.stringify(session));
+}
 
 export function changed() {
   if (planned) return;
@@ -45,8 +54,15 @@ export function hueOf(id) {
 export function add(entry) {
   if (picked(entry.id)) return;
   session.basket.push({
-    id: entry.id, title: entry.title, weight: 1, enabled: true, max_rank: entry.max_rank,
-    layer_norms: entry.layer_norms, reason: entry.reason || "", similarity: entry.similarity ?? null,
+    id: entry.id,
+    title: entry.title,
+    weight: 1,
+    enabled: true,
+    max_rank: entry.max_rank,
+    layer_norms: entry.layer_norms,
+    parents: entry.parents || [],
+    reason: entry.reason || "",
+    similarity: entry.similarity ?? null,
   });
   changed();
 }
@@ -63,7 +79,8 @@ export function sameColumn(a, b) {
 }
 
 export function addColumn(column) {
-  if (session.columns.length >= 7 || session.columns.some((other) => sameColumn(other, column))) return false;
+  if (session.columns.length >= 7 || session.columns.some((other) => sameColumn(other, column)))
+    return false;
   session.columns.push(column);
   changed();
   return true;
@@ -71,8 +88,12 @@ export function addColumn(column) {
 
 export function openTab(name) {
   const names = ["gallery", "map", "compose", "compare"];
-  const tabs = document.querySelectorAll("#ls-tabs > .tab-wrapper [role=tab], #ls-tabs [role=tablist] [role=tab]");
-  const wanted = [...tabs].find((tab) => tab.textContent.trim().toLowerCase() === names[names.indexOf(name)]);
+  const tabs = document.querySelectorAll(
+    "#ls-tabs > .tab-wrapper [role=tab], #ls-tabs [role=tablist] [role=tab]",
+  );
+  const wanted = [...tabs].find(
+    (tab) => tab.textContent.trim().toLowerCase() === names[names.indexOf(name)],
+  );
   if (wanted) wanted.click();
   window.scrollTo({ top: 0 });
 }

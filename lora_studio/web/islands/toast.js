@@ -11,13 +11,27 @@ function shelf() {
   return node;
 }
 
-export function toast(text, { kind = "info", action = null, seconds = kind === "error" ? 12 : 5 } = {}) {
+export function toast(
+  text,
+  { kind = "info", action = null, seconds = kind === "error" ? 12 : 5 } = {},
+) {
   const close = () => node.remove();
-  const node = h("div", { class: `ls-toast ls-toast-${kind}`, role: kind === "error" ? "alert" : "status" },
+  const node = h(
+    "div",
+    { class: `ls-toast ls-toast-${kind}`, role: kind === "error" ? "alert" : "status" },
     kind === "error" ? icon("warn") : null,
     h("span", { class: "ls-toast-text" }, text),
-    action ? button(action.label, { kind: "link", onclick: () => { close(); action.run(); } }) : null,
-    button("", { kind: "icon", "aria-label": "Close message", onclick: close }, "close"));
+    action
+      ? button(action.label, {
+          kind: "link",
+          onclick: () => {
+            close();
+            action.run();
+          },
+        })
+      : null,
+    button("", { kind: "icon", "aria-label": "Close message", onclick: close }, "close"),
+  );
   shelf().append(node);
   setTimeout(close, 1000 * seconds);
   return close;

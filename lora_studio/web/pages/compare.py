@@ -120,9 +120,9 @@ def build(page: Page) -> None:
                 examples = examples or list(answer["examples"])
         return {"unknown": words, "examples": examples}
 
-    def stop(request: gr.Request) -> State:
+    def stop(shown: dict[str, Any] | None, request: gr.Request) -> tuple[State, Any]:
         page.jobs.stop(request.session_hash, "compare")
-        return state("stopped")
+        return state("stopped"), {**(shown or {}), "running": False}
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     running = run.click(
@@ -135,7 +135,7 @@ def build(page: Page) -> None:
     testing = test.click(
         run_tests, [page.session, seed], [job, table], trigger_mode="once", **quiet
     )
-    job.stop(stop, None, [job], cancels=[running, testing], queue=False, **quiet)
+    job.stop(stop, [grid], [job, grid], cancels=[running, testing], queue=False, **quiet)
     prompts.change(
         hint_for, [page.session, prompts], [hint], queue=False, trigger_mode="always_last", **quiet
     )
