@@ -10,6 +10,8 @@ from lora_studio.adapter import AdapterCard
 
 MAX_CARD = 256 * 1024
 MAX_SAMPLES = 64
+EVERYWHERE = ("lora", "peft", "")
+"""Tags that every adapter has tell nobody anything; `render` writes "lora" for the Hub."""
 
 
 def parse(text: str) -> AdapterCard:
@@ -26,7 +28,7 @@ def parse(text: str) -> AdapterCard:
     return AdapterCard(
         title=_line(front.get("title") or front.get("model_name") or heading),
         description=description,
-        tags=tuple(_line(t) for t in _list(front.get("tags")))[:32],
+        tags=tuple(t for t in map(_line, _list(front.get("tags"))) if t not in EVERYWHERE)[:32],
         trigger_words=tuple(_line(t) for t in _list(front.get("instance_prompt")))[:32],
         licence=_line(front.get("license")),
         base_model=_line(base[0] if isinstance(base, list) and base else base),

@@ -6,7 +6,7 @@ def test_a_card_survives_its_readme():
     whole = AdapterCard(
         title="Past tense: 'quoted' — é",
         description="Rewrites a sentence in the past.",
-        tags=("lora", "plain", "english"),
+        tags=("plain", "english"),
         licence="apache-2.0",
         base_model="base",
         contributor="ada",
