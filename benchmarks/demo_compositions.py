@@ -15,7 +15,7 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +74,11 @@ class Bench:
         """The same random prompts of a test file in every row of the table."""
         return random.Random(0).sample(tests, min(self.prompts, len(tests)))
 
+    def load(self, adapters: Iterable[Adapter]) -> None:
+        """Makes adapters resident under their ids."""
+        for adapter in adapters:
+            self.engine.bank.add(adapter.id, adapter)
+
     def rate(self, tests: Tests, plans: list[RowPlan]) -> Rate:
         """Exact match of prompt i under plan i."""
         rows = [
@@ -84,13 +89,12 @@ class Bench:
         return Rate(sum(s.exact for s in scores), len(scores))
 
     def merged(self, adapter: Adapter, tests: Tests) -> Rate:
-        self.engine.bank.add(adapter.id, adapter)
+        self.load([adapter])
         return self.rate(tests, [RowPlan(((adapter.id, 1.0),))] * len(tests))
 
     def routed(self, plan: Routed, adapters: Mapping[str, Adapter], tests: Tests) -> Rate:
         """Each prompt goes where its embedding points."""
-        for adapter in adapters.values():
-            self.engine.bank.add(adapter.id, adapter)
+        self.load(adapters.values())
         places = {
             a.id: centroid(self.embedder.encode(adapter_texts(a.card)[0]))
             for a in adapters.values()
@@ -135,6 +139,7 @@ def group_rows(bench: Bench, demo: Demo, tasks: list[str]) -> Iterator[tuple[str
     sources = {a.id: a for a in chosen.values()}
     samples = {a.id: a.card.samples for a in chosen.values()}
     probe = EngineProbe(bench.engine, sources, samples)
+    bench.load(chosen.values())
     own = [RowPlan(((chosen[t].id, 1.0),)) for t in owners]
     yield "own adapter", bench.rate(flat, own)
     rng = random.Random(1)
@@ -188,8 +193,6 @@ def chained_rows(bench: Bench, demo: Demo, suite: Path, parts: list[str]) -> dic
     lines = suite.read_text(encoding="utf-8").splitlines()
     tests = bench.pick([(t["prompt"], t["target"]) for t in map(json.loads, lines)])
     adapters = [demo.adapters[t] for t in parts]
-    for adapter in adapters:
-        bench.engine.bank.add(adapter.id, adapter)
     found = {"base model": bench.rate(tests, [RowPlan()] * len(tests))}
     for number, adapter in enumerate(adapters, 1):
         found[f"part {number} alone"] = bench.merged(adapter, tests)
