@@ -13,7 +13,7 @@ from lora_studio.evaluation.metrics import Rate, exact_match
 from lora_studio.gallery import Gallery
 from lora_studio.settings import Settings, assets_dir
 from lora_studio.studio.columns import Columns
-from lora_studio.studio.flow import Flow, Steps
+from lora_studio.studio.flow import Event, Flow, Steps, changed
 from lora_studio.studio.library import Library
 from lora_studio.worker.job import Job
 
@@ -54,16 +54,13 @@ class Comparer:
             "rows": make_rows(columns, prompts, similarity, sampling, seed),
             "max_rows": self._settings.max_rows,
         }
-        running = flow.run(Job("generate", args, "model"))
-        while True:
-            try:
-                event = next(running)
-            except StopIteration as stop:
-                result = stop.value
-                break
-            if event["type"] == "data":
-                event = {"type": "data", "cells": cells(event["rows"])}
-            yield event
+
+        def as_cells(event: Event) -> Event:
+            if event["type"] != "data":
+                return event
+            return {"type": "data", "cells": cells(event["rows"])}
+
+        result = yield from changed(flow.run(Job("generate", args, "model")), as_cells)
         return {
             "cells": cells(result["rows"]),
             "columns": [c.to_dict() for c in columns],
@@ -86,20 +83,18 @@ class Comparer:
         tests = [(name, t) for name, chosen in self._suites(sources, n, seed) for t in chosen]
         prompts = [test["prompt"] for _, test in tests]
         sampling = {"max_new_tokens": TEST_TOKENS}
-        running = self.compare(flow, prompts, requests, base, sampling, seed, actor)
+        wanted = len(prompts) * (1 + sum(r.get("kind") != "base" for r in requests))
         done: set[tuple[int, int]] = set()
-        while True:
-            try:
-                event = next(running)
-            except StopIteration as stop:
-                result = stop.value
-                break
-            if event["type"] == "data":
-                done |= {(c["prompt"], c["column"]) for c in event["cells"] if c["done"]}
-                wanted = len(prompts) * (1 + len(requests))
-                message = f"{len(done)} answers"
-                event = {"type": "progress", "fraction": len(done) / wanted, "message": message}
-            yield event
+
+        def as_progress(event: Event) -> Event:
+            if event["type"] != "data":
+                return event
+            done.update((c["prompt"], c["column"]) for c in event["cells"] if c["done"])
+            message = f"{len(done)} of {wanted} answers"
+            return {"type": "progress", "fraction": len(done) / wanted, "message": message}
+
+        answers = self.compare(flow, prompts, requests, base, sampling, seed, actor)
+        result = yield from changed(answers, as_progress)
         rates: dict[tuple[int, str], Rate] = {}
         for cell in result["cells"]:
             suite, test = tests[cell["prompt"]]

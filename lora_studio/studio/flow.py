@@ -78,6 +78,16 @@ class Flow:
         raise WorkerFailed("The worker ended without a result. Try again.")
 
 
+def changed(steps: Steps, change: Callable[[Event], Event]) -> Steps:
+    """The same steps with every event passed through `change`."""
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as stop:
+            return stop.value
+        yield change(event)
+
+
 def _as_error(event: Event) -> LoraStudioError:
     kinds = {cls.__name__: cls for cls in LoraStudioError.__subclasses__()}
     return kinds.get(str(event.get("code")), LoraStudioError)(str(event["message"]))
