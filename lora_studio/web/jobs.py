@@ -102,6 +102,8 @@ def states(handle: Any) -> Iterator[tuple[State, dict[str, Any] | None]]:
         if kind == "progress":
             message = str(event.get("message") or message)
             fraction = event.get("fraction")
+        if event.get("cells"):
+            message, fraction = "Answering", None
         for cell in event.get("cells") or ():
             cells[cell["prompt"], cell["column"]] = cell
         if time.monotonic() - last_yield >= _YIELD_EVERY:

@@ -26,7 +26,7 @@ def a_demo_adapter() -> Adapter:
 
 def upload(page: Page, *files: Path) -> None:
     if not page.locator("#ls-upload-go").is_visible():
-        page.locator("#ls-upload > button").click()
+        page.get_by_role("button", name="Add adapter").click()
     page.locator("#ls-upload-files input[type=file]").set_input_files(list(files))
     page.locator("#ls-upload-files tr.file").nth(len(files) - 1).wait_for()
     page.locator("#ls-upload-go").click()

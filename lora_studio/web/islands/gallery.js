@@ -11,6 +11,22 @@ const PAGE = 48;
 const EXAMPLES = ["turn the sentence into past tense", "say it politely", "dates and JSON"];
 const SORTS = { relevance: "Relevance", newest: "Newest", title: "Title", size: "Size" };
 
+// Shows or hides the upload form, which Gradio draws above the gallery.
+function uploadButton() {
+  const node = button(
+    "Add adapter",
+    { class: "ls-upload-open", "aria-expanded": "false", onclick: () => flip() },
+    "plus",
+  );
+  function flip() {
+    const shown = document.body.classList.toggle("ls-uploading");
+    node.setAttribute("aria-expanded", String(shown));
+    node.classList.toggle("is-on", shown);
+    if (shown) document.getElementById("ls-upload").scrollIntoView({ block: "nearest" });
+  }
+  return node;
+}
+
 export function mount({ host }) {
   const filters = {
     tags: new Set(),
@@ -115,7 +131,7 @@ export function mount({ host }) {
           )
         : empty(
             "No adapters for this base model yet",
-            "Add one below, or choose the demo model in the header to see what it can do.",
+            "Add one with the button above, or choose the demo model in the header to see what it can do.",
           ),
     );
   }
@@ -175,6 +191,7 @@ export function mount({ host }) {
     }),
   );
 
+  const upload = uploadButton();
   const narrow = h(
     "details",
     { class: "ls-side" },
@@ -194,6 +211,7 @@ export function mount({ host }) {
         h("kbd", { "aria-hidden": "true" }, "/"),
       ),
       sort,
+      upload,
     ),
     h("div", { class: "ls-chips" }, h("span", { class: "ls-quiet" }, "Try"), chips),
     h(

@@ -100,10 +100,7 @@ function merged(plan) {
       figure("Rank", rank.min === rank.max ? String(rank.max) : `${rank.min}–${rank.max}`),
       figure("Size", bytes(plan.bytes)),
       figure("Parameters", count(plan.parameters)),
-      figure(
-        "Norm, relative",
-        Number.isFinite(plan.norm_ratio) ? `${fixed(plan.norm_ratio)} ×` : "–",
-      ),
+      figure("Norm", Number.isFinite(plan.norm_ratio) ? `${fixed(plan.norm_ratio)} ×` : "–"),
     ),
     (plan.warnings || []).map(warning),
     h(

@@ -68,7 +68,9 @@ export class Plot {
     context.clearRect(0, 0, this.width, this.height);
     if (!this.points) return;
     this.drawTiles(style);
-    const dense = this.points.n > 20000 ? 0.5 : this.points.n > 3000 ? 0.75 : 1;
+    const crowd = this.points.n > 20000 ? 0.5 : this.points.n > 3000 ? 0.75 : 1;
+    const room = this.tiles.length ? (this.tiles[0].w * this.view.scale * this.width) / 110 : 1;
+    const dense = crowd * Math.min(1, Math.max(0.5, room));
     const buckets = new Map(); // "lit group" -> points; dimmed ones are drawn first
     for (let i = 0; i < this.points.n; i += 1) {
       const key = (this.lit && !this.lit[i] ? 0 : 100) + this.group[i];

@@ -39,7 +39,8 @@ def build(page: Page) -> None:
     """The gallery tab."""
     studio = page.studio
     island("gallery", elem_id="ls-gallery")
-    with gr.Accordion("Add your own adapter", open=False, elem_id="ls-upload"):
+    with gr.Column(elem_id="ls-upload", elem_classes=["ls-panel"]):
+        island("heading", {"title": "Add an adapter"})
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 files = gr.File(
