@@ -84,7 +84,7 @@ export function count(n) {
 
 export const fixed = (n, digits = 2) =>
   Number.isFinite(n) ? n.toFixed(digits).replace("-", "−") : "–";
-export const percent = (n) => (Number.isFinite(n) ? `${Math.round(100 * n)} %` : "–");
+export const percent = (n) => (Number.isFinite(n) ? `${Math.round(100 * n)}\u00a0%` : "–");
 
 export function rankText(entry) {
   const ranks = entry.ranks || [];
