@@ -10,7 +10,7 @@ from lora_studio.demo import cards, report
 from lora_studio.demo.base import skill_examples
 from lora_studio.demo.evaluate import Score, score
 from lora_studio.demo.specs import AdapterSpec, adapter_specs
-from lora_studio.demo.tasks import Example, Task, adapter_tasks, chained_tasks
+from lora_studio.demo.tasks import TASKS, Example, Task, adapter_tasks, chained_tasks
 
 log = logging.getLogger(__name__)
 
@@ -23,41 +23,62 @@ SUM_SETS = ("plain", "good-neighbour")
 
 
 class Bench:
-    """The base model with every adapter loaded, and the held-out requests of every task."""
+    """The base model, its adapters and the held-out requests; each is loaded when first needed."""
 
     def __init__(self, root: Path, device: str) -> None:
-        from peft import PeftModel
-
         from lora_studio.demo.adapters import load_base
 
         self.device = device
-        self.specs = {s.name: s for s in adapter_specs() if (root / "adapters" / s.name).is_dir()}
-        base, self.tokenizer = load_base(root / "base", device)
-        folders = {name: str(root / "adapters" / name) for name in self.specs}
-        first, *rest = folders
-        self.model: Any = PeftModel.from_pretrained(base, folders[first], adapter_name=first)
-        for name in rest:
-            self.model.load_adapter(folders[name], adapter_name=name)
-        self.model.eval()
-        self.tests = {
-            t.name: cards.held_out_examples(t) for t in (*adapter_tasks(), *chained_tasks())
-        }
-        self.base_scores = {name: self.base(examples) for name, examples in self.tests.items()}
+        self.folder = root / "adapters"
+        self.specs = {s.name: s for s in adapter_specs() if (self.folder / s.name).is_dir()}
+        self.model, self.tokenizer = load_base(root / "base", device)
+        self._loaded: set[str] = set()
+        self._tests: dict[str, list[Example]] = {}
+        self._base_scores: dict[str, Score] = {}
+
+    def tests(self, task: str) -> list[Example]:
+        """The held-out requests of a task."""
+        if task not in self._tests:
+            self._tests[task] = cards.held_out_examples(TASKS.get(task))
+        return self._tests[task]
 
     def base(self, examples: list[Example]) -> Score:
         """The base model alone."""
+        if not self._loaded:
+            return score(self.model, self.tokenizer, examples, self.device)
         with self.model.disable_adapter():
             return score(self.model, self.tokenizer, examples, self.device)
 
+    def base_score(self, task: str) -> Score:
+        """The base model alone on all held-out requests of a task."""
+        if task not in self._base_scores:
+            self._base_scores[task] = self.base(self.tests(task))
+        return self._base_scores[task]
+
+    def switch_to(self, name: str) -> None:
+        """Makes one adapter the only active one."""
+        from peft import PeftModel
+
+        if not self._loaded:
+            path = str(self.folder / name)
+            self.model = PeftModel.from_pretrained(self.model, path, adapter_name=name).eval()
+        elif name not in self._loaded:
+            self.model.load_adapter(str(self.folder / name), adapter_name=name)
+        self._loaded.add(name)
+        self.model.set_adapter(name)
+
     def adapter(self, name: str, examples: list[Example]) -> Score:
         """One adapter at weight 1."""
-        self.model.set_adapter(name)
+        self.switch_to(name)
         return score(self.model, self.tokenizer, examples, self.device)
 
     def sum(self, names: list[str], examples: list[Example]) -> Score:
         """The exact sum of several adapters' updates."""
+        for name in names:
+            self.switch_to(name)
         self.model.add_weighted_adapter(names, [1.0] * len(names), "sum", combination_type="cat")
-        result = self.adapter("sum", examples)
+        self.model.set_adapter("sum")
+        result = score(self.model, self.tokenizer, examples, self.device)
         self.model.delete_adapter("sum")
         return result
 
@@ -90,7 +111,7 @@ def _base_text(bench: Bench, facts: dict[str, Any], root: Path) -> str:
 
 
 def _task_row(bench: Bench, task: Task, trained: dict[str, Any]) -> report.TaskRow:
-    examples = bench.tests[task.name]
+    examples = bench.tests(task.name)
     name = f"plain-{task.name.replace('_', '-')}"
     return report.TaskRow(
         name=task.name,
@@ -98,19 +119,19 @@ def _task_row(bench: Bench, task: Task, trained: dict[str, Any]) -> report.TaskR
         train_items=trained.get(name, {}).get("unique_samples", 0),
         test_items=len(examples),
         test_keys=len({e.key for e in examples}),
-        base=bench.base_scores[task.name],
+        base=bench.base_score(task.name),
     )
 
 
 def _adapter_row(
     bench: Bench, root: Path, spec: AdapterSpec, trained: dict[str, Any]
 ) -> report.AdapterRow:
-    own = bench.adapter(spec.name, bench.tests[spec.task.name])
+    own = bench.adapter(spec.name, bench.tests(spec.task.name))
     others = [
         example
         for task in adapter_tasks()
         if task.name != spec.task.name
-        for example in bench.tests[task.name][:WRONG_ITEMS]
+        for example in bench.tests(task.name)[:WRONG_ITEMS]
     ]
     log.info("%s: own exact match %.3f", spec.name, own.rate)
     scale = " rsLoRA" if spec.rslora else ""
@@ -120,7 +141,7 @@ def _adapter_row(
         kind=spec.set,
         shape=f"r {spec.rank}, alpha {spec.alpha}{scale}, {spec.targets}",
         own=own,
-        base=bench.base_scores[spec.task.name],
+        base=bench.base_score(spec.task.name),
         wrong=bench.adapter(spec.name, others),
         cpu_seconds=trained.get(spec.name, {}).get("cpu_seconds", 0.0),
         size=(root / "adapters" / spec.name / "adapter_model.safetensors").stat().st_size,
@@ -128,7 +149,7 @@ def _adapter_row(
 
 
 def _chained_row(bench: Bench, task: Task) -> report.ChainedRow:
-    examples = bench.tests[task.name]
+    examples = bench.tests(task.name)
     folders = {
         kind: [f"{kind}-{part.replace('_', '-')}" for part in task.chained] for kind in SUM_SETS
     }
@@ -138,7 +159,7 @@ def _chained_row(bench: Bench, task: Task) -> report.ChainedRow:
         name=task.name,
         parts=task.chained,
         test_items=len(examples),
-        base=bench.base_scores[task.name],
+        base=bench.base_score(task.name),
         best_single=max(singles, key=lambda s: s.rate, default=Score(0, 0)),
         sums={kind: bench.sum(names, examples) for kind, names in complete.items()},
     )
