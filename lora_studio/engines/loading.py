@@ -4,10 +4,14 @@ Hub. Every way to fail ends in a message that says what to do next."""
 from __future__ import annotations
 
 import logging
+import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
+from huggingface_hub.constants import ENDPOINT
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from lora_studio.errors import InvalidRequest, LoraStudioError, NotFound
@@ -15,6 +19,8 @@ from lora_studio.families import resolve_base
 from lora_studio.settings import DEMO_BASE
 
 log = logging.getLogger(__name__)
+
+HUB_SECONDS = 5.0
 
 FLOAT32_PARAMETERS = 1_200_000_000
 """On a CPU, models up to this size run in float32; larger ones in their own type."""
@@ -62,14 +68,14 @@ def load_base(base: str | Path, device: torch.device) -> tuple[PreTrainedModel, 
     where = resolve_base(str(base))
     if base == DEMO_BASE and not (Path(where) / "config.json").is_file():
         raise NotFound(f"The embedded demo model is missing from {where}. Run `make demo`.")
+    local = Path(where).is_dir() or _hub_is_away()
+    given: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local}
     try:
-        config = AutoConfig.from_pretrained(where, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(where, **given)
+        tokenizer = AutoTokenizer.from_pretrained(where, **given)
+        dtype = choose_dtype(config, device)
         model: Any = AutoModelForCausalLM.from_pretrained(
-            where,
-            dtype=choose_dtype(config, device),
-            use_safetensors=True,
-            trust_remote_code=False,
+            where, dtype=dtype, use_safetensors=True, **given
         )
         model = model.to(device).eval().requires_grad_(False)
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -81,6 +87,20 @@ def load_base(base: str | Path, device: torch.device) -> tuple[PreTrainedModel, 
         log.exception("loading base model %s", base)
         raise LoraStudioError(_advice(base, error)) from error
     return model, tokenizer
+
+
+def _hub_is_away() -> bool:
+    """Whether the Hub does not answer, so that a laptop without network need not wait through the
+    Hub library's retries. Not asked where a proxy stands in between."""
+    if getproxies():
+        return False
+    address = urlsplit(ENDPOINT)
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=HUB_SECONDS).close()
+    except OSError:
+        return True
+    return False
 
 
 def _advice(base: str | Path, error: Exception) -> str:

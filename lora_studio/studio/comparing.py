@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_studio.compare import Column, all_blobs, cells, make_rows
+from lora_studio.demo.tasks import TASKS
 from lora_studio.errors import InvalidRequest, NotFound
 from lora_studio.evaluation.metrics import Rate, exact_match
 from lora_studio.gallery import Gallery
@@ -151,10 +152,8 @@ class Comparer:
 def list_suites() -> list[dict[str, str]]:
     """Test files that belong to no adapter: tasks that need several of them at once."""
     folder = assets_dir() / "demo" / "text" / "tests"
-    return [
-        {"name": p.stem, "title": p.stem.replace("-", " ").replace("_", " ").capitalize()}
-        for p in sorted(folder.glob("*.jsonl"))
-    ]
+    names = sorted(p.stem for p in folder.glob("*.jsonl"))
+    return [{"name": n, "title": TASKS.get(n).title if n in TASKS else n} for n in names]
 
 
 def open_suite(name: str) -> list[dict[str, str]]:

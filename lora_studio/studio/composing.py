@@ -17,6 +17,7 @@ from lora_studio.studio.flow import Flow, Steps
 from lora_studio.worker.job import Job
 
 SAMPLES_KEPT = 32
+LONGEST_TITLE = 60
 
 
 class Composer:
@@ -133,13 +134,25 @@ def wants_model(recipe: Recipe) -> bool:
     return method.uses_model and tunes
 
 
+def short_title(titles: list[str]) -> str:
+    """A name for a composition that stays readable, also for compositions of compositions."""
+    distinct = list(dict.fromkeys(titles))
+    whole = " + ".join(distinct)
+    if len(whole) <= LONGEST_TITLE:
+        return whole
+    first, others = distinct[0], len(distinct) - 1
+    if len(first) > LONGEST_TITLE:
+        first = first[:LONGEST_TITLE].rsplit(" ", 1)[0].rstrip(" +") + " …"
+    return f"{first} + {others} more" if others else first
+
+
 def _card(recipe: Recipe, parents: list[Entry], title: str, notes: list[str]) -> AdapterCard:
-    names = " + ".join(p.title for p in parents)
+    names = short_title([p.title for p in parents])
     method = METHODS.get(recipe.method).title
     licences = {p.licence for p in parents if p.licence}
     share = max(1, SAMPLES_KEPT // len(parents))
     return AdapterCard(
-        title=title.strip()[:120] or names[:120],
+        title=title.strip()[:120] or names,
         description=f"Composed by {method} from {names}. {' '.join(notes)}".strip(),
         tags=("composed", recipe.method),
         licence=licences.pop() if len(licences) == 1 else "",

@@ -58,14 +58,17 @@ class Library:
         self._wake.set()
 
     def add_demo(self) -> int:
-        """Adds the embedded adapters to the gallery, once per version of them; returns how many."""
+        """Adds the embedded adapters to the gallery, once per version of them; returns how many.
+
+        The gallery shows the newest first, so good neighbours, which compose best, come last.
+        """
         folder = self._settings.demo_adapters_dir
         folders = sorted(p.parent for p in folder.glob("*/adapter_config.json"))
         version = _digest(folders)
         if not folders or self._gallery.get_note("demo", None) == version:
             return 0
-        for path in folders:
-            loaded = load(path)
+        demo = [load(path) for path in reversed(folders)]
+        for loaded in sorted(demo, key=lambda found: "good-neighbour" in found.adapter.card.tags):
             self._gallery.add(loaded.adapter, tests=loaded.tests, kind="demo")
         self._gallery.put_note("demo", version)
         return len(folders)

@@ -52,6 +52,15 @@ def build(page: Page) -> None:
                 tokens = gr.Number(
                     64, label="Max tokens", precision=0, minimum=1, maximum=1024, min_width=80
                 )
+            suites = gr.Dropdown(
+                [(suite["title"], suite["name"]) for suite in studio.list_suites()],
+                value=[],
+                multiselect=True,
+                label="Test files beside the adapters' own",
+                info="Tasks that no adapter was trained for; they need several at once.",
+                elem_id="ls-suites",
+                visible=bool(studio.list_suites()),
+            )
     with gr.Row(elem_id="ls-compare-run", elem_classes=["ls-tight"]):
         run = gr.Button("Run", variant="primary", elem_id="ls-run", min_width=96, scale=0)
         test = gr.Button(
@@ -94,11 +103,12 @@ def build(page: Page) -> None:
             yield job_state, {**shown, "serial": job_state["serial"]} if view else gr.skip()
 
     def run_tests(
-        session: dict[str, Any], seed: float | None, request: gr.Request
+        session: dict[str, Any], suites: list[str] | None, seed: float | None, request: gr.Request
     ) -> Iterator[tuple[State, Any]]:
         def submit() -> Any:
             base = base_of(session, default)
-            columns, sources = columns_of(session, studio, base), test_sources_of(session)
+            columns = columns_of(session, studio, base)
+            sources = [*test_sources_of(session), *(suites or [])]
             if not sources:
                 raise InvalidRequest("Pick adapters first: their test prompts are what is run.")
             return studio.run_tests(
@@ -133,7 +143,7 @@ def build(page: Page) -> None:
         **quiet,
     )
     testing = test.click(
-        run_tests, [page.session, seed], [job, table], trigger_mode="once", **quiet
+        run_tests, [page.session, suites, seed], [job, table], trigger_mode="once", **quiet
     )
     job.stop(stop, [grid], [job, grid], cancels=[running, testing], queue=False, **quiet)
     prompts.change(

@@ -25,8 +25,10 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     ctx.check()
     typed = {k: v for k, v in args.get("card", {}).items() if v and k in FROM_PEOPLE}
     card = replace(loaded.adapter.card, **typed)
-    if samples := args.get("card", {}).get("samples"):
-        card = replace(card, samples=AdapterCard.from_dict({"samples": samples}).samples)
+    lists = {k: v for k, v in args.get("card", {}).items() if v and k in ("samples", "tags")}
+    if lists:
+        typed_lists = AdapterCard.from_dict(lists)
+        card = replace(card, **{name: getattr(typed_lists, name) for name in lists})
     adapter = replace(loaded.adapter, card=card)
     ctx.progress(0.6, "comparing with the base model")
     shapes = module_shapes(card.base_model)

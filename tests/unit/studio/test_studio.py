@@ -276,3 +276,12 @@ def test_a_mixture_in_which_all_answer_is_also_one_adapter(studio, ids, tmp_path
     result = studio.compare_outputs(["say it in French"], columns, {"max_new_tokens": 12}).result()
     assert result["cells"][1]["text"] == result["cells"][2]["text"]
     studio.delete_adapter(one["id"])
+
+
+def test_titles_of_compositions_stay_short():
+    from lora_studio.studio.composing import short_title
+
+    assert short_title(["Past tense", "French", "French"]) == "Past tense + French"
+    long = short_title(["Past tense + French + Polite tone", "Positive or negative", "Capitals"])
+    assert long == "Past tense + French + Polite tone + 2 more"
+    assert len(short_title(["word " * 40])) < 70
