@@ -42,6 +42,15 @@ def build(page: Page) -> None:
                 elem_id="ls-prompts",
             )
             hint = island("hint", {}, ["pick"], elem_id="ls-hint")
+            suites = gr.Dropdown(
+                [(suite["title"], suite["name"]) for suite in studio.list_suites()],
+                value=[],
+                multiselect=True,
+                label="Test files beside the adapters' own",
+                info="Tasks that no adapter was trained for; they need several at once.",
+                elem_id="ls-suites",
+                visible=bool(studio.list_suites()),
+            )
         with gr.Column(scale=2, min_width=300, elem_classes=["ls-panel"]):
             island("columns", elem_id="ls-columns")
             with gr.Row(elem_classes=["ls-tight"]):
@@ -52,15 +61,6 @@ def build(page: Page) -> None:
                 tokens = gr.Number(
                     64, label="Max tokens", precision=0, minimum=1, maximum=1024, min_width=80
                 )
-            suites = gr.Dropdown(
-                [(suite["title"], suite["name"]) for suite in studio.list_suites()],
-                value=[],
-                multiselect=True,
-                label="Test files beside the adapters' own",
-                info="Tasks that no adapter was trained for; they need several at once.",
-                elem_id="ls-suites",
-                visible=bool(studio.list_suites()),
-            )
     with gr.Row(elem_id="ls-compare-run", elem_classes=["ls-tight"]):
         run = gr.Button("Run", variant="primary", elem_id="ls-run", min_width=96, scale=0)
         test = gr.Button(
