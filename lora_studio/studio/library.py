@@ -58,7 +58,8 @@ class Library:
         self._wake.set()
 
     def add_demo(self) -> int:
-        """Adds the embedded adapters to the gallery, once per version of them; returns how many.
+        """Adds the embedded adapters to the gallery, once per version of them, in place of an
+        earlier version's; returns how many.
 
         The gallery shows the newest first, so good neighbours, which compose best, come last.
         """
@@ -67,6 +68,8 @@ class Library:
         version = _digest(folders)
         if not folders or self._gallery.get_note("demo", None) == version:
             return 0
+        for old in self._gallery.search(kinds=("demo",), limit=1000).hits:
+            self._gallery.delete(old.entry.id)
         demo = [load(path) for path in reversed(folders)]
         for loaded in sorted(demo, key=lambda found: "good-neighbour" in found.adapter.card.tags):
             self._gallery.add(loaded.adapter, tests=loaded.tests, kind="demo")

@@ -55,8 +55,8 @@ def _base_update(studio: Any) -> Any:
     return gr.update(choices=_base_choices(studio))
 
 
-def _header(page: Page) -> gr.Dropdown:
-    """Builds the line at the top; returns the base-model picker."""
+def _header(page: Page) -> tuple[gr.Dropdown, gr.HTML]:
+    """Builds the line at the top; returns the base-model picker and the status chips."""
     studio = page.studio
     with gr.Row(elem_id="ls-header", equal_height=True):
         island("brand", elem_id="ls-brand")
@@ -71,7 +71,7 @@ def _header(page: Page) -> gr.Dropdown:
             elem_id="ls-base",
             min_width=200,
         )
-        chips = island("chips", _status(studio), elem_id="ls-chips")
+        chips = island("chips", {}, elem_id="ls-chips")
     job = island("job", {"title": "Base model"}, ["stop"], elem_id="ls-base-job")
 
     def check_base(name: str, request: gr.Request) -> Iterator[State]:
@@ -91,7 +91,7 @@ def _header(page: Page) -> gr.Dropdown:
     page.session.base(None, [page.session], [base], js="(session) => session.base", **quiet)
     timer = gr.Timer(STATUS_EVERY)
     timer.tick(lambda: _status(studio), None, [chips], queue=False, **quiet)
-    return base
+    return base, chips
 
 
 def _loaded(done: dict[str, Any]) -> str:
@@ -125,7 +125,7 @@ def build(studio: Any, settings: Settings, jobs: Jobs, maps: MapFiles) -> gr.Blo
         stored = gr.BrowserState(None, storage_key=STORAGE_KEY, secret=STORAGE_SECRET)
         session = island("session", {}, ["keep", "base"], elem_id="ls-session")
         page = Page(studio, settings, jobs, maps, session)
-        base = _header(page)
+        base, chips = _header(page)
         with gr.Tabs(elem_id="ls-tabs"):
             for title, build_page in PAGES:
                 with gr.Tab(title, id=title.lower(), elem_id=f"ls-page-{title.lower()}"):
@@ -133,8 +133,8 @@ def build(studio: Any, settings: Settings, jobs: Jobs, maps: MapFiles) -> gr.Blo
         island("basket", elem_id="ls-basket")
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         blocks.load(_restorer(page), [stored], [session], queue=False, **quiet)
-        fresh = partial(_base_update, studio)
-        blocks.load(fresh, None, [base], queue=False, **quiet)
+        blocks.load(partial(_base_update, studio), None, [base], queue=False, **quiet)
+        blocks.load(partial(_status, studio), None, [chips], queue=False, **quiet)
         session.keep(None, [session], [stored], js="(session) => session", **quiet)
 
         def stop_all(request: gr.Request) -> None:
