@@ -6,12 +6,17 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from lora_studio.compare import BASE_COLUMN, MAX_COLUMNS, Column
 from lora_studio.composition import METHODS, Recipe, Routed, run_recipe
 from lora_studio.errors import InvalidRequest, NotFound
 from lora_studio.gallery import Gallery
 from lora_studio.studio.composing import Composer
 from lora_studio.studio.flow import Flow, Steps
+
+ALIKE = 0.95
+"""Cosine of two adapters' vectors above which they count as doing the same."""
 
 
 class Columns:
@@ -34,7 +39,7 @@ class Columns:
         """
         wanted = [r for r in requests if r.get("kind") != "base"][: MAX_COLUMNS - 1]
         columns = [BASE_COLUMN]
-        used = _named(wanted)
+        used = self._with_parents(_named(wanted))
         for request in wanted:
             kind = request.get("kind")
             if kind == "adapter":
@@ -56,15 +61,36 @@ class Columns:
         )
 
     def _random(self, base: str, used: set[str], seed: int) -> Column:
+        """A control: any uploaded adapter but those compared, and but their likes."""
         hits = self._gallery.search(base=base, sort="title", limit=10_000).hits
-        free = [h.entry for h in hits if h.entry.id not in used and h.entry.kind != "composed"]
-        if not free:
+        free = [h.entry for h in hits if h.entry.kind != "composed" and h.entry.id not in used]
+        other = [entry for entry in free if not self._like_any(entry.id, used)] or free
+        if not other:
             raise NotFound("The gallery holds no other adapter to draw a random one from.")
-        entry = random.Random(seed).choice(free)
+        entry = random.Random(seed).choice(other)
         path = str(self._gallery.blob_path(entry.id))
         return Column(
             f"Random: {entry.title}", "control", ((entry.id, 1.0),), None, {entry.id: path}
         )
+
+    def _with_parents(self, named: set[str]) -> set[str]:
+        entries = [self._gallery.get(name) for name in named]
+        parents = {parent for entry in entries for parent in entry.parents}
+        return {entry.id for entry in entries} | parents
+
+    def _like_any(self, adapter_id: str, others: set[str]) -> bool:
+        """Whether an adapter's samples ask for the very task of one of the others."""
+        mine = self._gallery.vector(adapter_id)
+        if mine is None:
+            return False
+        theirs = [self._vector(name) for name in others]
+        return any(v is not None and float(v @ mine) > ALIKE for v in theirs)
+
+    def _vector(self, adapter_id: str) -> np.ndarray | None:
+        try:
+            return self._gallery.vector(adapter_id)
+        except NotFound:  # a parent that has left the gallery
+            return None
 
     def _recipe(self, flow: Flow, recipe: Recipe, actor: str) -> Steps:
         method = METHODS.get(recipe.method)

@@ -6,14 +6,16 @@ import { hueOf, picked, toggle } from "./state.js";
 
 const KINDS = { demo: "demo", composed: "composed", uploaded: "uploaded" };
 
+// What the reason of a hit is: its nearest sample, matched words, or a line of its card.
+export const reasonKind = (hit) =>
+  ({ sample: "Trained on", card: "Card says" })[hit.reason_kind] || "Matches";
+
 function reason(hit) {
   if (!hit.reason) return null;
-  const lead =
-    { sample: "Trained on", keyword: "Matches", card: "Card says" }[hit.reason_kind] || "Matches";
   return h(
     "p",
     { class: "ls-card-reason" },
-    h("span", { class: "ls-quiet" }, `${lead}: `),
+    h("span", { class: "ls-quiet" }, `${reasonKind(hit)}: `),
     hit.reason,
   );
 }

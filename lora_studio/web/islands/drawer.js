@@ -1,5 +1,6 @@
 // Everything about one adapter, in a drawer: numbers, norms by layer, samples, relatives, warnings.
 
+import { layerBars } from "./bars.js";
 import { bytes, button, count, fixed, h, icon, rankText, swap } from "./dom.js";
 import { closeDialog, showDialog } from "./dialog.js";
 import { glyph } from "./glyph.js";
@@ -15,29 +16,6 @@ function fact(name, value) {
 
 function section(title, ...body) {
   return h("section", { class: "ls-section" }, h("h3", null, title), body);
-}
-
-function normBars(norms) {
-  const largest = Math.max(...norms, 1e-9);
-  return h(
-    "div",
-    {
-      class: "ls-bars",
-      role: "img",
-      "aria-label": `Norm of the update in ${norms.length} layers, from ${fixed(Math.min(...norms))} to ${fixed(largest)}`,
-    },
-    norms.map((norm, layer) =>
-      h(
-        "span",
-        { class: "ls-bar", title: `Layer ${layer}: ${fixed(norm)}` },
-        h("span", {
-          class: "ls-bar-fill",
-          style: { height: `${Math.max(2, (100 * norm) / largest)}%` },
-        }),
-        norms.length <= 12 ? h("span", { class: "ls-bar-name" }, String(layer)) : null,
-      ),
-    ),
-  );
 }
 
 function moduleTable(rows) {
@@ -165,7 +143,7 @@ function body(entry, reload) {
       fact("Trigger words", (entry.trigger_words || []).join(", ")),
     ),
     entry.trained ? section("How it was trained", h("p", null, entry.trained)) : null,
-    norms.length ? section("Norm of the update by layer", normBars(norms)) : null,
+    norms.length ? section("Norm of the update by layer", layerBars(norms, "Norm of the update", fixed)) : null,
     samples(entry),
     h("p", { class: "ls-quiet ls-small" }, described(entry)),
     relatives(entry, reload),

@@ -1,7 +1,7 @@
 // Example tasks before a search, and what a search put into the basket after it.
 
 import { button, h, swap } from "./dom.js";
-import { update } from "./state.js";
+import { basketRow, update } from "./state.js";
 
 export function mount({ host, props, trigger, watch }) {
   const { examples = [] } = props.value || {};
@@ -16,17 +16,7 @@ export function mount({ host, props, trigger, watch }) {
     if (hits && serial !== seen) {
       seen = serial;
       update({
-        basket: hits.map((hit) => ({
-          id: hit.id,
-          title: hit.title,
-          weight: 1,
-          enabled: true,
-          max_rank: hit.max_rank,
-          layer_norms: hit.layer_norms,
-          parents: hit.parents || [],
-          reason: hit.reason || "",
-          similarity: hit.similarity ?? null,
-        })),
+        basket: hits.map(basketRow),
         retrieval: {
           query: task,
           embedder: (props.value || {}).embedder || "",

@@ -1,5 +1,6 @@
 // What a dry run says: rank, size, cosine of the result to each source, sign conflict, warnings.
 
+import { layerBars } from "./bars.js";
 import { bytes, count, empty, fixed, h, icon, percent, swap } from "./dom.js";
 import { hueOf, session, subscribe } from "./state.js";
 
@@ -60,20 +61,7 @@ function conflict(plan) {
       "Share of the sources’ magnitude that cancels out. Independent adapters always cancel some.",
     ),
     layers.length > 1
-      ? h(
-          "div",
-          { class: "ls-bars ls-bars-low", role: "img", "aria-label": "Sign conflict by layer" },
-          layers.map((value, layer) =>
-            h(
-              "span",
-              { class: "ls-bar", title: `Layer ${layer}: ${percent(value)}` },
-              h("span", {
-                class: "ls-bar-fill",
-                style: { height: `${Math.max(2, 100 * value)}%` },
-              }),
-            ),
-          ),
-        )
+      ? [h("h3", null, "By layer"), layerBars(layers, "Sign conflict", percent)]
       : null,
   );
 }

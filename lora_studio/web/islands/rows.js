@@ -1,5 +1,6 @@
 // The adapters of a composition: on or off, weight as a slider and a number, remove.
 
+import { reasonKind } from "./card.js";
 import { button, empty, fixed, h, icon, swap } from "./dom.js";
 import { openDrawer } from "./drawer.js";
 import { glyph } from "./glyph.js";
@@ -90,7 +91,7 @@ function row(item) {
             { class: "ls-num" },
             Number.isFinite(item.similarity) ? `${fixed(item.similarity)} ` : "",
           ),
-          "nearest sample: ",
+          `${reasonKind(item).toLowerCase()}: `,
           h("q", null, item.reason),
         )
       : null,

@@ -51,19 +51,23 @@ export function hueOf(id) {
   return place >= 0 && place < HUES ? `var(--ls-hue-${place + 1})` : "var(--ls-hue-rest)";
 }
 
+// What the basket keeps of an adapter, or of a hit with its reason.
+export const basketRow = (entry) => ({
+  id: entry.id,
+  title: entry.title,
+  weight: 1,
+  enabled: true,
+  max_rank: entry.max_rank,
+  layer_norms: entry.layer_norms,
+  parents: entry.parents || [],
+  reason: entry.reason || "",
+  reason_kind: entry.reason_kind || "",
+  similarity: entry.similarity ?? null,
+});
+
 export function add(entry) {
   if (picked(entry.id)) return;
-  session.basket.push({
-    id: entry.id,
-    title: entry.title,
-    weight: 1,
-    enabled: true,
-    max_rank: entry.max_rank,
-    layer_norms: entry.layer_norms,
-    parents: entry.parents || [],
-    reason: entry.reason || "",
-    similarity: entry.similarity ?? null,
-  });
+  session.basket.push(basketRow(entry));
   changed();
 }
 
