@@ -91,7 +91,8 @@ def _load_weights(weights: Path, folder: Path | None) -> Loaded:
     if not peft.matches(keys):
         raise InvalidAdapter(
             "The tensor names are not PEFT LoRA's (…lora_A.weight / …lora_B.weight). "
-            f"The file starts with '{next(iter(sorted(keys)), '')[:80]}'."
+            f"The file starts with '{next(iter(sorted(keys)), '')[:80]}'. Only PEFT files are read "
+            "so far: save the adapter with PEFT's save_pretrained and upload that folder."
         )
     report: list[str] = []
     config_file = folder / peft.CONFIG if folder else None

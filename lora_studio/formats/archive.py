@@ -44,6 +44,11 @@ def unpack(path: Path, folder: Path, max_bytes: int) -> Path:
 
 
 def _check_names(entries: list[zipfile.ZipInfo]) -> None:
+    if any(PurePosixPath(e.filename).name == "data.pkl" for e in entries):
+        raise InvalidAdapter(
+            "This is a PyTorch pickle. Pickle files can run code and are never opened here; "
+            "convert it with safetensors.torch.save_file and upload the result."
+        )
     if len(entries) > MAX_ENTRIES:
         raise InvalidAdapter(f"The zip has {len(entries)} files; an adapter has a handful.")
     seen: set[str] = set()

@@ -86,6 +86,8 @@ class Composer:
         except NotFound:
             return None
         adapter_id = found["adapter_id"]
+        if found["result"].get("untuned"):
+            return None  # the base model may be there now
         if adapter_id is None:
             return {**found["result"], "recipe_id": recipe_id, "adapter_id": None, "existed": True}
         try:

@@ -7,6 +7,7 @@ from typing import Any
 
 from lora_studio.composition import Merged, Recipe, choose_units, run_recipe
 from lora_studio.composition.probe import ModelProbe
+from lora_studio.errors import Cancelled, LoraStudioError
 from lora_studio.formats import canonical
 from lora_studio.worker.job import JobContext
 from lora_studio.worker.tasks.blobs import Blobs
@@ -16,11 +17,12 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     """args: recipe, blobs {id: path}, out (file to write); in the model lane also base, device,
     max_rows and samples {id: [prompt]}.
 
-    Returns {routed} for a routed plan, else {notes, rank, cosines}; the adapter is at `out`.
+    Returns {routed} for a routed plan, else {notes, untuned, rank, cosines}; the adapter is at
+    `out`. `untuned` says that tuning was asked for and the base model could not be loaded.
     """
     recipe = Recipe.from_dict(args["recipe"])
     blobs = Blobs(args["blobs"], ctx)
-    probe = _probe(args, recipe, blobs, ctx) if "base" in args else None
+    probe, excuse = _probe(args, recipe, blobs, ctx) if "base" in args else (None, "")
     plan = run_recipe(recipe, blobs, probe=probe, progress=blobs.progress)
     if not isinstance(plan, Merged):
         return {"routed": True, "rule": plan.rule, "top_k": plan.top_k}
@@ -29,7 +31,8 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     cosines = {s.id: plan.adapter.cosine(choose_units(blobs(s.id), s)) for s in recipe.active}
     return {
         "routed": False,
-        "notes": list(plan.notes),
+        "notes": [*plan.notes, *([excuse] if excuse else [])],
+        "untuned": bool(excuse),
         "rank": plan.adapter.max_rank,
         "cosines": cosines,
     }
@@ -37,11 +40,18 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
 
 def _probe(
     args: dict[str, Any], recipe: Recipe, blobs: Blobs, ctx: JobContext
-) -> ModelProbe | None:
+) -> tuple[ModelProbe | None, str]:
+    """The probe, or None and the reason: merging goes on where the base model is not to be had."""
     from lora_studio.evaluation.probe import EngineProbe
     from lora_studio.worker.tasks.running import engine_for
 
+    try:
+        engine = engine_for(args, ctx)
+    except Cancelled:
+        raise
+    except LoraStudioError as error:
+        return None, str(error)
     ctx.progress(0.0, "asking each source for its own answers to its samples")
-    engine = engine_for(args, ctx)
     sources = {s.id: choose_units(blobs(s.id), s) for s in recipe.active}
-    return EngineProbe(engine, sources, args.get("samples", {}), blobs.progress, ctx.check)
+    samples = args.get("samples", {})
+    return EngineProbe(engine, sources, samples, blobs.progress, ctx.check), ""

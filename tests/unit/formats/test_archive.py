@@ -47,3 +47,11 @@ def test_a_damaged_zip_says_so(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04 but nothing more")
     with pytest.raises(InvalidAdapter, match="damaged"):
         load_adapter(tmp_path / "a.zip")
+
+
+def test_a_pickle_in_zip_clothes_gets_the_conversion_hint(tmp_path):
+    import torch
+
+    torch.save({"x": torch.zeros(1)}, tmp_path / "adapter.bin")
+    with pytest.raises(InvalidAdapter, match="PyTorch pickle"):
+        load_adapter(tmp_path / "adapter.bin")

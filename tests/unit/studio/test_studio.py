@@ -285,3 +285,17 @@ def test_titles_of_compositions_stay_short():
     long = short_title(["Past tense + French + Polite tone", "Positive or negative", "Capitals"])
     assert long == "Past tense + French + Polite tone + 2 more"
     assert len(short_title(["word " * 40])) < 70
+
+
+def test_a_merge_goes_on_without_its_base_model_and_is_tuned_once_it_is_there(studio, tmp_path):
+    nowhere = str(tmp_path / "no-such-model")
+    ids = []
+    for seed in (21, 22):
+        path = write_adapter(tmp_path / str(seed), "Past tense", seed, nowhere)
+        ids.append(studio.add_adapter(str(path)).result()["id"])
+    made = studio.compose_adapter(recipe(ids, "preset")).result()
+    assert "LEGO at scale 1 was used" in made["notes"][0]
+    assert "no-such-model" in made["notes"][-1]
+    assert not studio.compose_adapter(recipe(ids, "preset")).result()["existed"]
+    for name in (*ids, made["adapter_id"]):
+        studio.delete_adapter(name)
