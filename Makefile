@@ -5,7 +5,6 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.ready-to-run
 TEST_STAMP := $(VENV)/.ready-to-test
 
-export OMP_NUM_THREADS ?= 1
 export GRADIO_ANALYTICS_ENABLED := False
 
 .PHONY: help run test check format demo bench docs clean
@@ -16,6 +15,7 @@ help: ## Print this help
 run: $(RUN_STAMP) ## Install what is missing, start the app and print its address
 	@$(BIN)/python app.py
 
+test check: export OMP_NUM_THREADS ?= 1
 test: $(TEST_STAMP) ## Everything: style, types, unit tests, worker faults, a real browser
 	@PATH="$(abspath $(BIN)):$$PATH" scripts/browser
 	@$(MAKE) --no-print-directory check
@@ -43,6 +43,8 @@ clean: ## Remove the virtual environment and what the app has written here
 	rm -rf $(VENV) .studio build *.egg-info
 
 $(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "LoRA Studio needs Python 3.11 or newer; name one: make run PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
 		echo "Python's venv module is missing. On Debian or Ubuntu: sudo apt-get install python3-venv"; \
 		rm -rf $(VENV); exit 1; }

@@ -111,9 +111,10 @@ def variants(ranks: list[int]) -> Iterator[tuple[str, str, dict[str, object]]]:
     """(label, method, parameters) of every merge in the table."""
     r, everything = max(ranks), sum(ranks)
     mean = 1 / len(ranks)
-    yield "linear", "linear", {"scale": mean}
+    yield "linear, weights 1", "linear", {}
+    yield "linear, weights 1/n", "linear", {"scale": mean}
     yield "linear, auto-scale", "linear", {"auto_scale": True}
-    yield "cat (sum)", "cat", {}
+    yield "cat, weights 1 (sum)", "cat", {}
     yield "cat, weights 1/n", "cat", {"scale": mean}
     yield "cat, auto-scale", "cat", {"auto_scale": True}
     yield "svd k=r", "svd", {"rank": r}
@@ -173,6 +174,7 @@ def table(columns: dict[str, dict[str, Rate]]) -> str:
     labels = list(dict.fromkeys(label for rows in columns.values() for label in rows))
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     controls = {"base model", "own adapter", "random other adapter"}
+    controls |= {label for label in labels if label.endswith(" alone")}
     best = {
         name: max((r.rate for label, r in rows.items() if label not in controls), default=0)
         for name, rows in columns.items()
@@ -182,7 +184,7 @@ def table(columns: dict[str, dict[str, Rate]]) -> str:
         for name, rows in columns.items():
             rate = rows.get(label)
             text = cell(rate) if rate else ""
-            bold = rate and label not in controls and rate.rate == best[name]
+            bold = rate and label not in controls and rate.rate == best[name] > 0
             cells.append(f"**{text}**" if bold else text)
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -194,12 +196,14 @@ def chained_rows(bench: Bench, demo: Demo, suite: Path, parts: list[str]) -> dic
     tests = bench.pick([(t["prompt"], t["target"]) for t in map(json.loads, lines)])
     adapters = [demo.adapters[t] for t in parts]
     found = {"base model": bench.rate(tests, [RowPlan()] * len(tests))}
+    strangers = [a for t, a in demo.adapters.items() if t not in parts]
+    found["random other adapter"] = bench.merged(random.Random(1).choice(strangers), tests)
     for number, adapter in enumerate(adapters, 1):
         found[f"part {number} alone"] = bench.merged(adapter, tests)
     samples = {a.id: a.card.samples for a in adapters}
     probe = EngineProbe(bench.engine, sources_by_id(adapters), samples)
     for label, method, params in (
-        ("cat (sum)", "cat", {}),
+        ("cat, weights 1 (sum)", "cat", {}),
         ("cat, auto-scale", "cat", {"auto_scale": True}),
         ("svd k=2r, auto-scale", "svd", {"rank": 2 * adapters[0].max_rank, "auto_scale": True}),
         (
@@ -257,8 +261,9 @@ DOCUMENT = """# Compositions of the demo adapters, measured
 Written by `python benchmarks/demo_compositions.py --write`. Exact match on up to {prompts} held-out
 prompts of each task, with 95 % Wilson intervals; they cover the choice of prompts, not of training
 seeds. In bold the best composition of a column. k is the rank of the result, r the largest source
-rank, *half* half of all units. `linear` and `cat, weights 1/n` average; *auto-scale* chooses the
-strength on the sources' own sample prompts, which are never test prompts.
+rank, *half* half of all units. *auto-scale* chooses the
+strength on the sources' own sample prompts, which are never test prompts. The random adapter of the
+groups is another member of the group, drawn for each prompt; of the chained tasks, one outsider.
 
 {members}
 

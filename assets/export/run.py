@@ -50,15 +50,16 @@ def choose(routing, prompts):
 
 def activate(model, routing, chosen):
     """Makes one adapter of the chosen ones and switches to it; returns its name."""
-    weights = [routing["adapters"][i]["weight"] / len(chosen) for i in chosen]
     names = [str(i) for i in chosen]
-    name = "-".join(names)
+    name = "mix-" + "-".join(names)
     if name not in model.peft_config:
         if routing["rule"] == "fusion":
-            # PEFT's linear puts sqrt(weight) on A and on B, so squares average both factors.
-            kind, weights = "linear", [w * w for w in weights]
+            # The files carry their weights. PEFT's linear puts sqrt(weight) on A and on B, so a
+            # weight of 1/k^2 takes the mean of the factors.
+            kind, weights = "linear", [1 / len(chosen) ** 2] * len(chosen)
         else:
             kind = "cat"
+            weights = [routing["adapters"][i]["weight"] / len(chosen) for i in chosen]
         model.add_weighted_adapter(names, weights, adapter_name=name, combination_type=kind)
     model.set_adapter(name)
     return name

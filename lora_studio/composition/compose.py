@@ -60,6 +60,12 @@ def run_recipe(
     active = recipe.active
     if not active:
         raise InvalidRequest("No adapter takes part: switch one on and give it a weight.")
+    method = METHODS.get(recipe.method)
+    if method.kind == "routing" and any(s.units or s.module_weights for s in active):
+        raise InvalidRequest(
+            "A routed plan uses whole adapters. Choose units or module weights in a merge, and "
+            "route to what comes of it."
+        )
     adapters = [choose_units(lookup(source.id), source) for source in active]
     _check_base(adapters)
     inputs = Inputs(
@@ -70,7 +76,7 @@ def run_recipe(
         probe=probe,
         progress=progress,
     )
-    return METHODS.get(recipe.method)(inputs, **recipe.params)
+    return method(inputs, **recipe.params)
 
 
 def choose_units(adapter: Adapter, source: Source) -> Adapter:

@@ -107,21 +107,23 @@ class Recipe:
         if not isinstance(data, Mapping) or data.get("schema", SCHEMA) != SCHEMA:
             raise InvalidRequest(f"A recipe is an object with schema: {SCHEMA}.")
         base, compose = data.get("base") or {}, data.get("compose") or {}
+        if not isinstance(base, Mapping) or not isinstance(compose, Mapping):
+            raise InvalidRequest("base and compose of a recipe are objects.")
         sources, params = data.get("sources") or [], compose.get("params") or {}
-        if not isinstance(base, Mapping) or not isinstance(params, Mapping):
-            raise InvalidRequest("base and compose.params of a recipe are objects.")
+        if not isinstance(params, Mapping):
+            raise InvalidRequest("compose.params of a recipe is an object.")
         if not isinstance(sources, list) or not 1 <= len(sources) <= MAX_SOURCES:
             raise InvalidRequest(f"A recipe has 1 to {MAX_SOURCES} sources.")
         retrieval = data.get("retrieval")
         return cls(
-            base={str(k): str(v) for k, v in base.items()},
+            base={_text(k, "base"): _text(v, "base") for k, v in base.items()},
             sources=tuple(_source(s) for s in sources),
-            method=str(compose.get("method", "preset")),
+            method=_text(compose.get("method", "preset"), "compose.method"),
             params=dict(params),
             seed=_whole(compose.get("seed", 0), "compose.seed"),
-            modality=str(data.get("modality", "text")),
+            modality=_text(data.get("modality", "text"), "modality"),
             retrieval=dict(retrieval) if isinstance(retrieval, Mapping) else None,
-            notes=str(data.get("notes") or "")[:4000],
+            notes=_text(data.get("notes") or "", "notes")[:4000],
         )
 
 
@@ -147,6 +149,12 @@ def _units(choice: Any) -> dict[str, list[int]]:
         if how in ("include", "exclude") and isinstance(indices, list):
             return {str(how): sorted({_whole(i, "unit index") for i in indices})}
     raise InvalidRequest("units are {module: {include: [..]}} or {module: {exclude: [..]}}.")
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{name} of a recipe is text.")
+    return value
 
 
 def _number(value: Any, name: str) -> float:

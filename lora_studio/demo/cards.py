@@ -36,8 +36,9 @@ _MEANING = {
     ),
     "shared-seed": (
         "Trained like a plain adapter, but its A matrices start from the same seed as the two "
-        "other shared-seed adapters. Averaging A and B separately (linear) suffers, and its rank "
-        "units cluster by their index, an artefact of the start, not a meaning."
+        "other shared-seed adapters. Adding up A and B separately (linear at weights 1) makes it "
+        "about n times too strong, and its rank units cluster by their index, an artefact of the "
+        "start, not a meaning."
     ),
     "copy": (
         "Not trained: a near-duplicate of {source} with half the alpha, twice the B and 2 % noise. "

@@ -15,6 +15,7 @@ from lora_studio.formats.header import iterate_tensors, read_header
 
 MAX_BYTES = 2 * 1024**3
 MAX_TESTS = 1000
+NAMELESS = ("adapter_model", "upload")
 
 TestPrompt = dict[str, str]
 
@@ -48,7 +49,8 @@ def load(path: Path | str, max_bytes: int = MAX_BYTES) -> Loaded:
         is_zip = file.read(4) == b"PK\x03\x04"
     if is_zip:
         with tempfile.TemporaryDirectory() as scratch:
-            return _load_folder(archive.unpack(path, Path(scratch), max_bytes))
+            folder = archive.unpack(path, Path(scratch) / path.stem, max_bytes)
+            return _load_folder(folder)
     return _load_weights(path, path.parent if path.name == peft.WEIGHTS else None)
 
 
@@ -109,11 +111,17 @@ def _load_weights(weights: Path, folder: Path | None) -> Loaded:
     read_card = replace(
         read_card,
         base_model=config.base_model or read_card.base_model,
-        title=read_card.title or (folder.name if folder else weights.stem),
+        title=read_card.title or _name(weights, folder),
         source_format="peft",
     )
     tests = _tests(folder / "test.jsonl") if folder else []
     return Loaded(Adapter(factors, read_card), tests, report)
+
+
+def _name(weights: Path, folder: Path | None) -> str:
+    """A title from the file's or the folder's name; "" where neither says anything."""
+    names = [weights.stem, folder.name if folder else ""]
+    return next((name for name in names if name and name not in NAMELESS), "")
 
 
 def _tests(path: Path) -> list[TestPrompt]:

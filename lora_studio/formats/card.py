@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -10,8 +11,10 @@ from lora_studio.adapter import AdapterCard
 
 MAX_CARD = 256 * 1024
 MAX_SAMPLES = 64
-EVERYWHERE = ("lora", "peft", "")
+EVERYWHERE = ("lora", "peft", "transformers", "")
 """Tags that every adapter has tell nobody anything; `render` writes "lora" for the Hub."""
+STOCK_HEADING = "Model Card for Model ID"
+"""The heading of the card that PEFT writes by itself."""
 
 
 def parse(text: str) -> AdapterCard:
@@ -28,7 +31,7 @@ def parse(text: str) -> AdapterCard:
     return AdapterCard(
         title=_line(front.get("title") or front.get("model_name") or heading),
         description=description,
-        tags=tuple(t for t in map(_line, _list(front.get("tags"))) if t not in EVERYWHERE)[:32],
+        tags=_tags(front.get("tags")),
         trigger_words=tuple(_line(t) for t in _list(front.get("instance_prompt")))[:32],
         licence=_line(front.get("license")),
         base_model=_line(base[0] if isinstance(base, list) and base else base),
@@ -77,9 +80,10 @@ def _split(text: str) -> tuple[dict[str, Any], str]:
 
 def _title_and_paragraph(body: str) -> tuple[str, str]:
     title, paragraph = "", []
+    body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
     for line in (raw.strip() for raw in body.splitlines()):
         if line.startswith("# ") and not title:
-            title = line[2:]
+            title = "" if line[2:] == STOCK_HEADING else line[2:]
         elif line.startswith("#") and paragraph:
             break
         elif line and not line.startswith("#"):
@@ -89,8 +93,15 @@ def _title_and_paragraph(body: str) -> tuple[str, str]:
     return title, " ".join(paragraph)[:2000]
 
 
+def _tags(value: Any) -> tuple[str, ...]:
+    named = (tag for tag in map(_line, _list(value)) if not tag.startswith("base_model:"))
+    return tuple(tag for tag in named if tag not in EVERYWHERE)[:32]
+
+
 def _line(value: Any) -> str:
-    return "" if value is None else " ".join(str(value).split())[:500]
+    """One line of text; "" for what is not a plain value, which YAML aliases could make huge."""
+    plain = isinstance(value, str | int | float | bool)
+    return " ".join(str(value).split())[:500] if plain else ""
 
 
 def _list(value: Any) -> list[Any]:

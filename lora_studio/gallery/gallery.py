@@ -138,6 +138,11 @@ class Gallery(Records):
             raise NotFound(f"The adapter '{name[:12]}' has just been removed.")
         return found
 
+    def has(self, adapter_id: str) -> bool:
+        """Whether an adapter of this whole id is here and not deleted."""
+        known = self._finder.find(adapter_id)
+        return known is not None and not known.deleted
+
     def adapter(self, adapter_id: str) -> Adapter:
         """The adapter with its factors and card.
 

@@ -2,10 +2,17 @@
 
 from lora_studio.rank_units.cluster import Clustering, cluster
 from lora_studio.rank_units.layout import layout
-from lora_studio.rank_units.similarity import shared_seed_score
+from lora_studio.rank_units.similarity import (
+    SHARED_SEED,
+    SHARED_SEED_WARNING,
+    shared_seed,
+    shared_seed_score,
+)
 from lora_studio.rank_units.unit import Basis, Gauge, UnitPool, pool_units
 
 __all__ = [
+    "SHARED_SEED",
+    "SHARED_SEED_WARNING",
     "Basis",
     "Clustering",
     "Gauge",
@@ -13,5 +20,6 @@ __all__ = [
     "cluster",
     "layout",
     "pool_units",
+    "shared_seed",
     "shared_seed_score",
 ]

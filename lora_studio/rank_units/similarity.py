@@ -1,4 +1,4 @@
-"""How alike units are, and whether adapters share the seed of their initial A."""
+"""Whether adapters share the seed of their initial A, which makes their units look alike."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from itertools import combinations
 
 import numpy as np
 
-from lora_studio.adapter import LoraFactors
-from lora_studio.rank_units.unit import UnitPool
+from lora_studio.adapter import Adapter, LoraFactors
+
+SHARED_SEED = 0.3
+"""Score from which adapters count as started from one random A."""
+
+SHARED_SEED_WARNING = (
+    "These adapters started from the same random A. Their units cluster by rank index, a trace of "
+    "initialisation, not of what they do; linear at weights 1 adds them up far too strongly."
+)
 
 
-def unit_cosines(pool: UnitPool) -> np.ndarray:
-    """(n, n) cosines of the rank-one updates, (a·a')(b·b') / (|a||a'||b||b'|), in [-1, 1].
-
-    Unchanged by the sign and scale freedom of a unit; negative means opposing updates.
-    """
-    return _cosines(pool.A, pool.A) * _cosines(pool.B, pool.B)
+def shared_seed(adapters: Sequence[Adapter], modules: Sequence[str]) -> float:
+    """Mean of `shared_seed_score` over the modules, in [0, 1]; compare with SHARED_SEED."""
+    scores = [shared_seed_score([a.factors.get(name) for a in adapters]) for name in modules]
+    return float(np.mean(scores)) if scores and len(adapters) > 1 else 0.0
 
 
 def shared_seed_score(modules: Sequence[LoraFactors | None]) -> float:

@@ -7,7 +7,6 @@ from typing import Any
 from uuid import uuid4
 
 from lora_studio.adapter import AdapterCard
-from lora_studio.errors import NotFound
 from lora_studio.formats import canonical
 from lora_studio.gallery import Gallery
 from lora_studio.settings import Settings
@@ -24,7 +23,7 @@ def add_adapter(
     actor: str,
 ) -> Steps:
     """Yields progress; returns the entry with {report, existed}."""
-    out = settings.data_dir / "scratch" / f"{uuid4().hex}.safetensors"
+    out = settings.scratch_dir / f"{uuid4().hex}.safetensors"
     args = {
         "path": path,
         "out": str(out),
@@ -34,10 +33,7 @@ def add_adapter(
     try:
         result = yield from flow.run(Job("validate", args, "light"))
         adapter = canonical.read(out, AdapterCard.from_dict(result["card"]))
-        try:
-            existed = not gallery.get(adapter.id).deleted
-        except NotFound:
-            existed = False
+        existed = gallery.has(adapter.id)
         entry = gallery.add(adapter, owner=actor, tests=result["tests"])
     finally:
         out.unlink(missing_ok=True)

@@ -94,6 +94,7 @@ class Columns:
 
     def _recipe(self, flow: Flow, recipe: Recipe, actor: str) -> Steps:
         method = METHODS.get(recipe.method)
+        recipe = self._composer.full_ids(recipe)
         if method.kind == "routing":
             plan = run_recipe(recipe, self._gallery.adapter)
             assert isinstance(plan, Routed)

@@ -131,11 +131,14 @@ class Comparer:
         if not sources or not 1 <= n <= MAX_TEST_PROMPTS:
             raise InvalidRequest(f"Choose test files, and 1 to {MAX_TEST_PROMPTS} prompts of each.")
         found: dict[str, list[dict[str, str]]] = {}
-        for source in sources:
+        for source in dict.fromkeys(sources):
             title, tests = self._tests(source)
             if tests:
-                picked = random.Random(seed).sample(tests, min(n, len(tests)))
-                found.setdefault(title, picked)
+                name, again = title, 1
+                while name in found:
+                    again += 1
+                    name = f"{title} ({again})"
+                found[name] = random.Random(seed).sample(tests, min(n, len(tests)))
         if not found:
             raise NotFound("None of these adapters came with test prompts. Upload a test.jsonl.")
         return list(found.items())

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from lora_studio.adapter import AdapterCard
 from lora_studio.composition import METHODS, Recipe
-from lora_studio.errors import NotFound
+from lora_studio.errors import IncompatibleAdapters, NotFound
 from lora_studio.formats import canonical
 from lora_studio.gallery import Entry, Gallery
 from lora_studio.settings import Settings
@@ -32,10 +32,24 @@ class Composer:
         self._gallery = gallery
 
     def full_ids(self, recipe: Recipe) -> Recipe:
-        """The recipe with every source by its whole id; raises NotFound for unknown ones."""
-        sources = tuple(replace(s, id=self._gallery.get(s.id).id) for s in recipe.sources)
+        """The recipe with every source by its whole id, and all parameters filled in.
+
+        Raises:
+            NotFound: an unknown source or method.
+            IncompatibleAdapters: a source of another base model than the recipe's.
+        """
+        entries = [self._gallery.get(source.id) for source in recipe.sources]
+        sources = tuple(
+            replace(s, id=entry.id) for s, entry in zip(recipe.sources, entries, strict=True)
+        )
         base = dict(recipe.base)
-        base.setdefault("repo", self._gallery.get(sources[0].id).base_model)
+        base.setdefault("repo", next((e.base_model for e in entries if e.base_model), ""))
+        for entry in entries:
+            if entry.base_model and entry.base_model != base["repo"]:
+                raise IncompatibleAdapters(
+                    f"'{entry.title}' was trained on {entry.base_model}, not on {base['repo']}. "
+                    "Choose that base model, or other adapters."
+                )
         checked = METHODS.get(recipe.method).checked(recipe.params)
         return replace(recipe, sources=sources, base=base, params=checked)
 
@@ -53,7 +67,7 @@ class Composer:
         recipe = self.full_ids(recipe)
         if known := self._known(recipe.id):
             return known
-        out = self._settings.data_dir / "scratch" / f"{uuid4().hex}.safetensors"
+        out = self._settings.scratch_dir / f"{uuid4().hex}.safetensors"
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
             result = yield from flow.run(self._job(recipe, out))
@@ -94,6 +108,8 @@ class Composer:
             entry = self._gallery.get(adapter_id)
         except NotFound:
             return None
+        if entry.deleted:
+            return None
         return {
             **found["result"],
             "recipe_id": recipe_id,
@@ -118,14 +134,18 @@ class Composer:
     ) -> dict[str, Any]:
         parents = [self._gallery.get(s.id) for s in recipe.active]
         adapter = canonical.read(out, _card(recipe, parents, title, result["notes"]))
+        existed = self._gallery.has(adapter.id)
         entry = self._gallery.add(adapter, owner=actor, recipe=recipe.id, kind="composed")
+        if existed:
+            note = f"The result equals '{entry.title}', which is in the gallery already."
+            result = {**result, "notes": [*result["notes"], note]}
         self._gallery.put_recipe(recipe.id, recipe.to_yaml(), result, entry.id)
         return {
             **result,
             "recipe_id": recipe.id,
             "adapter_id": entry.id,
             "entry": entry.to_dict(),
-            "existed": False,
+            "existed": existed,
         }
 
 

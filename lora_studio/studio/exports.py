@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 import numpy as np
 
@@ -17,7 +18,6 @@ from lora_studio.composition import (
     Merged,
     Recipe,
     Routed,
-    choose_units,
     compose,
     run_recipe,
 )
@@ -65,9 +65,9 @@ def export_routed(gallery: Gallery, recipe: Recipe, embedder: str, folder: Path)
     name = f"{plan.rule}-{recipe.id[:8]}"
     with TemporaryDirectory() as scratch:
         home = Path(scratch) / name
-        sources = {s.id: choose_units(gallery.adapter(s.id), s) for s in recipe.active}
+        sources = {s.id: gallery.adapter(s.id) for s in recipe.active}
         if plan.rule == "fusion":
-            sources = _same_rank(sources)
+            sources = _same_rank(sources, plan.weights)
         fixed = plan.rule == "mixture" and not plan.needs_retrieval
         if fixed:
             save_adapter(_as_one(plan, sources), home / "merged")
@@ -119,20 +119,21 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _same_rank(sources: dict[str, Adapter]) -> dict[str, Adapter]:
-    """Ranks padded with zeros to the largest of each module, as fusion adds A and B entry-wise."""
+def _same_rank(sources: dict[str, Adapter], weights: Mapping[str, float]) -> dict[str, Adapter]:
+    """What fusion adds entry-wise: ranks padded with zeros to the largest of each module, and the
+    weight in A as well as in B, so that the script has only to take means."""
     largest: dict[str, int] = {}
     for adapter in sources.values():
         for name, rank in adapter.ranks.items():
             largest[name] = max(rank, largest.get(name, 0))
 
-    def pad(module: LoraFactors, rank: int) -> LoraFactors:
+    def pad(module: LoraFactors, rank: int, weight: float) -> LoraFactors:
         module, extra = module.folded(), rank - module.rank
-        a = np.pad(module.A, ((0, extra), (0, 0)))
-        return replace(module, A=a, B=np.pad(module.B, ((0, 0), (0, extra))))
+        a = np.pad(weight * module.A, ((0, extra), (0, 0)))
+        return replace(module, A=a, B=np.pad(weight * module.B, ((0, 0), (0, extra))))
 
     return {
-        i: replace(a, factors={n: pad(m, largest[n]) for n, m in a.factors.items()})
+        i: replace(a, factors={n: pad(m, largest[n], weights[i]) for n, m in a.factors.items()})
         for i, a in sources.items()
     }
 
@@ -164,7 +165,8 @@ def _routed_readme(plan: Routed, sources: Iterable[Adapter], fixed: bool) -> str
 
 def _zip(home: Path, target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+    half = target.with_name(f"{uuid4().hex}.part")
+    with zipfile.ZipFile(half, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(p for p in home.rglob("*") if p.is_file()):
             archive.write(file, Path(home.name) / file.relative_to(home))
-    return target
+    return half.replace(target)

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
+from lora_studio.compare import MAX_PROMPTS
 from lora_studio.composition import Recipe
 from lora_studio.demo.vocabulary import example_prompts, unknown_words
-from lora_studio.errors import InvalidRequest
+from lora_studio.errors import InvalidRequest, WorkerFailed
 from lora_studio.gallery import Gallery
 from lora_studio.settings import DEMO_BASE, Settings
 from lora_studio.studio import exports, facts
@@ -37,7 +38,7 @@ class Studio:
         self._composer = Composer(settings, gallery)
         columns = Columns(gallery, self._composer)
         self._comparer = Comparer(settings, gallery, self.library, columns)
-        self.scratch = settings.data_dir / "scratch"
+        self.scratch = settings.scratch_dir
         self.scratch.mkdir(parents=True, exist_ok=True)
 
     @classmethod
@@ -169,10 +170,12 @@ class Studio:
             raise InvalidRequest("Describe the task in a few words.")
 
         def steps(flow: Flow) -> Steps:
-            yield {"type": "progress", "fraction": None, "message": "reading the task"}
+            while not self.library.settled(0.5):
+                flow.check()
+                yield {"type": "progress", "fraction": None, "message": "placing the adapters"}
             vector = self.library.query_vector(task, PATIENCE)
             if vector is None:
-                raise InvalidRequest("Search by meaning is not ready yet; try again in a moment.")
+                raise WorkerFailed("The task could not be embedded in time. Try again.")
             name = base or self.settings.base_model
             hits = self.gallery.retrieve(vector, base=name, k=k, kinds=("uploaded", "demo"))
             return {"hits": [hit.to_dict() for hit in hits], "query": task}
@@ -254,6 +257,8 @@ class Studio:
         Yields {"type": "data", "cells"}; result {cells, columns, tokens_per_second, seconds}.
         """
 
+        if len(prompts) > MAX_PROMPTS:
+            raise InvalidRequest(f"Compare at most {MAX_PROMPTS} prompts at once.")
         given = dict(sampling or {})
         name = base or self.settings.base_model
         return Flow(

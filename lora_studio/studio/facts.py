@@ -34,7 +34,7 @@ def status(
         "search": "semantic" if library.ready else "keyword",
         "search_problem": library.problem,
         "adapters": gallery.count(),
-        "persistent": not settings.space_id or settings.data_dir.is_mount(),
+        "persistent": settings.persistent,
     }
 
 

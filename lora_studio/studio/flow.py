@@ -37,15 +37,17 @@ class Flow:
             yield {"type": "cancelled"}
         except LoraStudioError as error:
             yield {"type": "error", "message": str(error), "code": type(error).__name__}
-        finally:
-            if self._handle is not None:
-                self._handle.cancel()
 
     def cancel(self) -> None:
         """Stops the running job and starts no further one."""
         self._cancelled = True
         if self._handle is not None:
             self._handle.cancel()
+
+    def check(self) -> None:
+        """For steps between jobs: raises Cancelled once the flow has been cancelled."""
+        if self._cancelled:
+            raise Cancelled("The job was cancelled.")
 
     def result(self) -> dict[str, Any]:
         """Runs to the end and returns the result; raises what went wrong."""
@@ -60,10 +62,10 @@ class Flow:
 
     def run(self, job: Job) -> Steps:
         """Submits a job, passes its events on, and returns its result."""
-        if self._cancelled:
-            raise Cancelled("The job was cancelled.")
+        self.check()
         self._handle = handle = self._worker.submit(job)
         try:
+            self.check()
             for event in handle:
                 kind = event["type"]
                 if kind == "done":
@@ -74,6 +76,8 @@ class Flow:
                     raise _as_error(event)
                 yield event
         finally:
+            if not handle.finished:
+                handle.cancel()
             self._handle = None
         raise WorkerFailed("The worker ended without a result. Try again.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lora_studio.errors import LoraStudioError
+from lora_studio.errors import LoraStudioError, NotFound, WorkerFailed
 from lora_studio.formats import load
 from lora_studio.gallery import Gallery
 from lora_studio.settings import Settings
@@ -38,6 +39,7 @@ class Library:
         self._queries: OrderedDict[str, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
         self._wake = threading.Event()
+        self._settled = threading.Event()
         self._closed = False
         self._thread = threading.Thread(target=self._loop, name="embedding", daemon=True)
         self.ready = False
@@ -55,7 +57,18 @@ class Library:
 
     def changed(self) -> None:
         """Says that adapters were added."""
+        self._settled.clear()
         self._wake.set()
+
+    def settled(self, timeout: float) -> bool:
+        """Waits up to `timeout` seconds until every adapter has its place in the search.
+
+        Raises:
+            LoraStudioError: the embedder does not work, and why.
+        """
+        if self.problem:
+            raise LoraStudioError(self.problem)
+        return self._settled.wait(timeout)
 
     def add_demo(self) -> int:
         """Adds the embedded adapters to the gallery, once per version of them, in place of an
@@ -108,6 +121,8 @@ class Library:
         path = Path(result["path"])
         try:
             return np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise WorkerFailed("The embedder's answer could not be read. Try again.") from error
         finally:
             path.unlink(missing_ok=True)
 
@@ -121,7 +136,8 @@ class Library:
         while not self._closed:
             try:
                 self._embed_pending()
-                self.ready, self.problem = True, ""
+                if not self._wake.is_set():
+                    self._settled.set()
             except LoraStudioError as error:
                 self.problem = str(error)
                 log.warning("search goes by keywords for now: %s", error)
@@ -130,13 +146,15 @@ class Library:
 
     def _embed_pending(self) -> None:
         embedder = self._settings.embedder
-        self.embed(["warm up"])
-        self.ready = True
+        if not self.ready:
+            self.embed(["warm up"])
+        self.ready, self.problem = True, ""
         for adapter_id, texts, source in self._gallery.pending_vectors(embedder):
             if self._closed:
                 return
-            if texts:
-                self._gallery.set_vectors(adapter_id, embedder, self.embed(texts), source)
+            vectors = self.embed(texts)
+            with contextlib.suppress(NotFound):  # deleted meanwhile
+                self._gallery.set_vectors(adapter_id, embedder, vectors, source)
 
 
 def _digest(folders: list[Path]) -> str:

@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lora_studio.compare import MAX_COLUMNS
 from lora_studio.errors import InvalidRequest, LoraStudioError
 
 MAX_BASKET = 32
-MAX_COLUMNS = 8
+
 STORAGE_KEY = "lora-studio-session"
 STORAGE_SECRET = "kept-on-this-computer"
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import psutil
+
 from lora_studio.errors import InvalidRequest
 from lora_studio.settings import Settings
 from lora_studio.worker.job import Job, JobHandle
@@ -32,8 +34,8 @@ class LocalWorker:
     def __init__(
         self, settings: Settings, *, command: Sequence[str] = CHILD, **lane_options: float
     ) -> None:
-        self.scratch = settings.data_dir / "scratch"
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.scratch = settings.scratch_dir
+        _remove_left_behind(self.scratch)
         options = {"deadline": settings.job_deadline, **lane_options}
         self._lanes: dict[str, Lane] = {}
         for name in get_args(LaneName):
@@ -70,12 +72,27 @@ class LocalWorker:
     def _sweep(self) -> None:
         """Removes what finished jobs left behind an hour ago."""
         oldest = time.time() - SCRATCH_SECONDS
-        for folder in self.scratch.glob("*/*"):
+        for path in self.scratch.glob("*/*"):
             try:
-                if folder.stat().st_mtime < oldest:
-                    shutil.rmtree(folder, ignore_errors=True)
+                if path.stat().st_mtime < oldest:
+                    _remove(path)
             except FileNotFoundError:
                 continue
+
+
+def _remove_left_behind(own: Path) -> None:
+    """Clears this process's folder and those of processes that are gone."""
+    for folder in own.parent.glob("*"):
+        running = folder.name.isdecimal() and psutil.pid_exists(int(folder.name))
+        if folder == own or not running:
+            _remove(folder)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _environment(lane: str) -> dict[str, str]:

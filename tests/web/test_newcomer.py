@@ -102,7 +102,7 @@ def test_a_described_task_fills_the_basket_with_reasons(page: Page):
 
 
 def test_test_prompts_give_rates_with_intervals(page: Page):
-    search(page, "past tense")
+    search(page, "capital of a country")  # no other test composes it
     page.locator(".ls-pick").first.click()
     open_tab(page, "Compare")
     page.get_by_role("button", name="Use the basket").click()

@@ -18,7 +18,7 @@ from lora_studio.web.session import base_of
 if TYPE_CHECKING:
     from lora_studio.web.app import Page
 
-FILE_TYPES = [".zip", ".safetensors", ".json", ".md", ".yaml"]
+FILE_TYPES = [".zip", ".safetensors", ".json", ".jsonl", ".md", ".yaml"]
 
 
 def gather(paths: list[str] | None, folder: Path) -> Path:
@@ -30,9 +30,11 @@ def gather(paths: list[str] | None, folder: Path) -> Path:
         return files[0]
     if len({file.name for file in files}) < len(files):
         raise InvalidRequest("Two files have the same name. Upload one adapter at a time.")
+    home = folder / "upload"  # a name that does not become the adapter's title
+    home.mkdir()
     for file in files:
-        shutil.copyfile(file, folder / file.name)
-    return folder
+        shutil.copyfile(file, home / file.name)
+    return home
 
 
 def build(page: Page) -> None:

@@ -8,19 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from lora_studio.adapter import Adapter
 from lora_studio.errors import InvalidRequest
-from lora_studio.rank_units import Clustering, UnitPool, cluster, layout, pool_units
-from lora_studio.rank_units import shared_seed_score as seed_score
+from lora_studio.rank_units import (
+    SHARED_SEED,
+    SHARED_SEED_WARNING,
+    Clustering,
+    UnitPool,
+    cluster,
+    layout,
+    pool_units,
+    shared_seed,
+)
 from lora_studio.worker.job import JobContext
 from lora_studio.worker.tasks.blobs import Blobs
 
 MAX_LISTED = 60
-SHARED_SEED = 0.3
-SEED_WARNING = (
-    "These adapters started from the same random A, so their units cluster by rank index, not by "
-    "what they do. Read the clusters as a trace of initialisation; linear merging breaks here."
-)
 
 
 def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
         rows += _table(pool, clustering, name, args["sources"])
     _write(Path(args["out"]), parts)
     rows.sort(key=lambda row: -row["energy"])
-    score = float(np.mean([seed_score([a.factors.get(n) for a in adapters]) for n in chosen]))
+    score = shared_seed(adapters, chosen)
     return {
         "n": sum(len(p["x"]) for p in parts),
         "modules": [
@@ -68,13 +70,9 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
         "explained": float(np.mean(explained)),
         "shared_seed": {
             "score": score,
-            "warning": SEED_WARNING if score > SHARED_SEED and _several(adapters) else None,
+            "warning": SHARED_SEED_WARNING if score > SHARED_SEED else None,
         },
     }
-
-
-def _several(adapters: list[Adapter]) -> bool:
-    return len(adapters) > 1
 
 
 def _by_energy(pool: UnitPool, clustering: Clustering) -> Clustering:

@@ -7,11 +7,9 @@ from typing import Any
 
 from lora_studio.composition import METHODS, Merged, Recipe, choose_units, run_recipe
 from lora_studio.composition.inspection import norm_ratio, peft_bytes, sign_conflict
-from lora_studio.rank_units import shared_seed_score
+from lora_studio.rank_units import SHARED_SEED, SHARED_SEED_WARNING, shared_seed
 from lora_studio.worker.job import JobContext
 from lora_studio.worker.tasks.blobs import Blobs
-
-SHARED_SEED = 0.3
 
 
 def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
@@ -55,12 +53,8 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
 def _warnings(recipe: Recipe, sources: list[Any], figures: dict[str, Any]) -> list[str]:
     found: list[str] = []
     names = sorted({name for a in sources for name in a.factors})
-    score = max((shared_seed_score([a.factors.get(n) for a in sources]) for n in names), default=0)
-    if score > SHARED_SEED and recipe.method in ("linear", "lego"):
-        found.append(
-            "These adapters started from the same random A. Linear breaks on such adapters, and "
-            "LEGO's clusters follow the rank index rather than the task."
-        )
+    if recipe.method in ("linear", "lego") and shared_seed(sources, names) > SHARED_SEED:
+        found.append(SHARED_SEED_WARNING)
     if len(sources) == 1 and not figures["routed"]:
         found.append("With one adapter this only changes its rank and strength.")
     elif not figures["routed"] and min(c["cosine"] for c in figures["cosines"]) < 0.2:

@@ -39,6 +39,8 @@ def test_the_id_is_of_the_request_only():
         ({"sources": [{"id": "a", "weight": float("nan")}]}, "expected a number"),
         ({"sources": [{"id": "a", "units": {"m": [1]}}]}, "include"),
         ({"sources": [{"id": "a"}], "compose": {"seed": -1}}, "seed"),
+        ({"sources": [{"id": "a"}], "compose": "lego"}, "are objects"),
+        ({"sources": [{"id": "a"}], "base": {"repo": ["x"]}}, "is text"),
     ],
 )
 def test_a_wrong_recipe_names_the_field(data, message):
@@ -97,3 +99,11 @@ def test_routed_plans_choose_by_similarity():
     assert not plan.row({}).fuse
     assert Routed("fusion", {"a": 1.0}, 1).row({}).fuse
     assert not Routed("mixture", {"a": 1.0, "b": 1.0}, 2).needs_retrieval
+
+
+def test_a_routed_plan_takes_whole_adapters():
+    adapter = build_adapter(1)
+    first = next(iter(adapter.factors))
+    source = Source("a", units={first: {"include": [0]}})
+    with pytest.raises(InvalidRequest, match="whole adapters"):
+        run_recipe(Recipe({"repo": "tiny"}, (source,), "selection"), lambda _: adapter)

@@ -55,3 +55,15 @@ def test_a_pickle_in_zip_clothes_gets_the_conversion_hint(tmp_path):
     torch.save({"x": torch.zeros(1)}, tmp_path / "adapter.bin")
     with pytest.raises(InvalidAdapter, match="PyTorch pickle"):
         load_adapter(tmp_path / "adapter.bin")
+
+
+def test_an_untitled_adapter_is_named_after_its_archive_or_not_at_all(tmp_path, folder):
+    from lora_studio.formats import load
+
+    (folder / "README.md").unlink()
+    archive = zipped(tmp_path / "my-french.zip", folder, inside="")
+    assert load(archive).adapter.card.title == "my-french"
+    (tmp_path / "upload").mkdir()
+    save_adapter(build_adapter(1), tmp_path / "upload")
+    (tmp_path / "upload" / "README.md").unlink()
+    assert load(tmp_path / "upload").adapter.card.title == ""

@@ -27,3 +27,18 @@ def test_broken_front_matter_is_no_error():
     assert card.parse("---\n: [\n---\n# T\n").title == "T"
     assert card.parse("no front matter at all").title == ""
     assert card.parse("---\nbase_model: [a, b]\ntags: x\n---\n").base_model == "a"
+
+
+def test_the_card_that_peft_writes_by_itself_says_nothing():
+    stock = (
+        "---\ntags: [base_model:adapter:x, lora, transformers, mine]\n---\n"
+        "# Model Card for Model ID\n\n<!-- A quick summary\nof it. -->\n\n## Model Details\n"
+    )
+    found = card.parse(stock)
+    assert (found.title, found.description, found.tags) == ("", "", ("mine",))
+
+
+def test_aliases_in_front_matter_do_not_grow():
+    levels = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40)]
+    found = card.parse("---\n" + "\n".join(levels) + "\ntitle: *a39\ntags: *a39\n---\n# T\n")
+    assert (found.title, found.tags) == ("", ())

@@ -243,11 +243,13 @@ def test_a_wrong_request_says_what_is_wrong(studio, ids):
         studio.compare_outputs([" "], []).result()
 
 
-@pytest.mark.parametrize("method", ["mixture", "fusion"])
+@pytest.mark.parametrize("method", ["mixture", "fusion", "selection"])
 def test_a_routed_download_runs_by_itself_and_answers_as_the_page_does(
     studio, ids, tmp_path, base, method
 ):
-    wanted = recipe(ids, method, top_k=2)
+    wanted = recipe(ids, method, **({} if method == "selection" else {"top_k": 2}))
+    for source, weight in zip(wanted["sources"], (0.6, -0.8, 0.5), strict=True):
+        source["weight"] = weight
     with zipfile.ZipFile(studio.export_routed(wanted)) as archive:
         archive.extractall(tmp_path)
     (folder,) = tmp_path.iterdir()
@@ -296,6 +298,60 @@ def test_a_merge_goes_on_without_its_base_model_and_is_tuned_once_it_is_there(st
     made = studio.compose_adapter(recipe(ids, "preset")).result()
     assert "LEGO at scale 1 was used" in made["notes"][0]
     assert "no-such-model" in made["notes"][-1]
-    assert not studio.compose_adapter(recipe(ids, "preset")).result()["existed"]
+    again = studio.compose_adapter(recipe(ids, "preset")).result()  # tried anew, not remembered
+    assert "in the gallery already" in again["notes"][-1]
     for name in (*ids, made["adapter_id"]):
         studio.delete_adapter(name)
+
+
+def test_a_flow_that_is_left_cancels_its_job(studio):
+    flow = studio.compare_outputs(["a"], [], {"max_new_tokens": 110})
+    events = iter(flow)
+    while next(events)["type"] != "data":
+        pass
+    events.close()
+    deadline = time.monotonic() + 20
+    while studio.get_status()["lanes"]["model"]["state"] == "busy":
+        assert time.monotonic() < deadline, "the job went on without anyone to read it"
+        time.sleep(0.05)
+    handles = studio.worker._lanes["model"]._waiting
+    assert not handles
+
+
+def test_a_deleted_composition_can_be_composed_again(studio, ids):
+    wanted = recipe(ids, "svd", rank=3)
+    made = studio.compose_adapter(wanted).result()
+    studio.delete_adapter(made["adapter_id"])
+    again = studio.compose_adapter(wanted).result()
+    assert not again["existed"]
+    assert not again["entry"]["deleted"]
+
+
+def test_a_recipe_for_another_base_is_refused(studio, ids):
+    from lora_studio.errors import IncompatibleAdapters
+
+    with pytest.raises(IncompatibleAdapters, match="not on gpt2"):
+        studio.compose_adapter({**recipe(ids, "cat"), "base": {"repo": "gpt2"}}).result()
+
+
+def test_a_result_that_is_there_already_says_so(studio, ids):
+    made = studio.compose_adapter(recipe(ids[:1], "cat"), title="Mine").result()
+    assert made["existed"]
+    assert "in the gallery already" in made["notes"][-1]
+
+
+def test_routed_columns_take_short_ids(studio, ids):
+    whole, short = recipe(ids, "selection"), recipe([i[:10] for i in ids], "selection")
+    columns = [{"kind": "recipe", "recipe": whole}, {"kind": "recipe", "recipe": short}]
+    prompt = TASKS["Polite"][0]
+    result = studio.compare_outputs([prompt], columns, {"max_new_tokens": 8}).result()
+    assert result["cells"][1]["text"] == result["cells"][2]["text"]
+
+
+def test_sources_of_one_title_are_all_tested(studio, ids, tmp_path, base):
+    tests = [{"prompt": "again", "target": "x"}]
+    twin = write_adapter(tmp_path / "twin", "French", 77, base, tests)
+    twin_id = studio.add_adapter(str(twin)).result()["id"]
+    rows = studio.run_tests([], [ids[0], twin_id], n=2).result()["rows"]
+    assert [(r["suite"], r["n"]) for r in rows] == [("French", 2), ("French (2)", 1)]
+    studio.delete_adapter(twin_id)

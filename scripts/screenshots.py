@@ -1,0 +1,72 @@
+"""Takes the README's pictures from a running studio: `python scripts/screenshots.py http://...`.
+
+Goes the newcomer's path: three good neighbours, map, composition, comparison.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+FOLDER = Path(__file__).resolve().parent.parent / "assets" / "screenshots"
+WANTED = ("past tense", "English to French", "sentence to JSON")
+PROMPTS = (
+    "Turn the sentence into past tense: The girl brings a cake on Sunday.",
+    "How do you say the beautiful church in French?",
+    "Elena lives in Oslo. (json)",
+)
+
+
+def shoot(page: Page, name: str, height: int = 850) -> None:
+    """Saves the top of the page once it has come to rest."""
+    page.wait_for_timeout(1500)
+    page.set_viewport_size({"width": 1360, "height": height})
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(500)
+    page.screenshot(path=FOLDER / f"{name}.png")
+
+
+def tour(page: Page) -> None:
+    """All four tabs, filled."""
+    page.wait_for_selector(".ls-card")
+    search = page.locator("input[type=search]").first
+    for wanted in WANTED:
+        search.fill(f"{wanted} good neighbour")
+        page.wait_for_timeout(2000)
+        card = page.locator(".ls-card", has_text="(good neighbour)").first
+        card.locator(".ls-pick").click()
+    search.fill("turn the sentence into past tense")
+    shoot(page, "gallery")
+    page.get_by_role("tab", name="Map").click()
+    shoot(page, "map", 1080)
+    page.get_by_role("tab", name="Compose").click()
+    page.locator("#ls-method input[type=text]").first.fill("Past, French, JSON")
+    page.locator("#ls-dry").click()
+    page.wait_for_selector(".ls-plan-body .ls-cosine")
+    page.locator("#ls-go").click()
+    page.wait_for_selector(".ls-result-card .ls-compare-it", timeout=120_000)
+    shoot(page, "compose", 1140)
+    page.locator(".ls-compare-it").click()
+    page.locator("#ls-prompts textarea").fill("\n".join(PROMPTS))
+    page.locator("#ls-columns select").select_option(label="Random adapter")
+    page.locator("#ls-run").click()
+    page.wait_for_selector(".ls-compare[data-state=done]")
+    shoot(page, "compare", 1140)
+
+
+def main() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        chromium = shutil.which("chromium") or shutil.which("google-chrome")
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1360, "height": 850})
+        page.goto(sys.argv[1])
+        tour(page)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
