@@ -15,7 +15,7 @@ from lora_studio.gallery import Gallery
 from lora_studio.settings import Settings, assets_dir
 from lora_studio.studio.columns import Columns
 from lora_studio.studio.flow import Event, Flow, Steps, changed
-from lora_studio.studio.library import Library
+from lora_studio.studio.librarian import Librarian
 from lora_studio.worker.job import Job
 
 MAX_TEST_PROMPTS = 300
@@ -27,11 +27,11 @@ class Comparer:
     """Answers prompts in several columns and measures answers against targets."""
 
     def __init__(
-        self, settings: Settings, gallery: Gallery, library: Library, columns: Columns
+        self, settings: Settings, gallery: Gallery, librarian: Librarian, columns: Columns
     ) -> None:
         self._settings = settings
         self._gallery = gallery
-        self._library = library
+        self._librarian = librarian
         self._columns = columns
 
     def compare(
@@ -115,7 +115,7 @@ class Comparer:
         if not routed:
             return []
         among = sorted({name for plan in routed for name in plan.weights})
-        vectors = self._library.embed(list(prompts))
+        vectors = self._librarian.embed(list(prompts))
         return [
             {
                 hit.entry.id: hit.similarity or 0.0

@@ -18,7 +18,7 @@ from lora_studio.studio.columns import Columns
 from lora_studio.studio.comparing import PATIENCE, Comparer, list_suites
 from lora_studio.studio.composing import Composer
 from lora_studio.studio.flow import Flow, Steps
-from lora_studio.studio.library import Library
+from lora_studio.studio.librarian import Librarian
 from lora_studio.worker.job import Job, Worker
 from lora_studio.worker.local import LocalWorker
 
@@ -34,10 +34,10 @@ class Studio:
         self.settings = settings
         self.gallery = gallery
         self.worker = worker
-        self.library = Library(settings, gallery, worker)
+        self.librarian = Librarian(settings, gallery, worker)
         self._composer = Composer(settings, gallery)
         columns = Columns(gallery, self._composer)
-        self._comparer = Comparer(settings, gallery, self.library, columns)
+        self._comparer = Comparer(settings, gallery, self.librarian, columns)
         self.scratch = settings.scratch_dir
         self.scratch.mkdir(parents=True, exist_ok=True)
 
@@ -48,14 +48,14 @@ class Studio:
         worker = LocalWorker(settings)
         worker.start()
         studio = cls(settings, Gallery.open(settings), worker)
-        studio.library.add_demo()
-        studio.library.start()
+        studio.librarian.add_demo()
+        studio.librarian.start()
         worker.submit(studio._describe(settings.base_model))  # so that the first run is quick
         return studio
 
     def close(self) -> None:
         """Stops the workers and closes the gallery."""
-        self.library.close()
+        self.librarian.close()
         self.worker.close()
         self.gallery.close()
 
@@ -69,7 +69,7 @@ class Studio:
 
     def get_status(self, *, actor: str = "") -> dict[str, Any]:
         """Device, memory, queue and search mode, as the header shows them."""
-        return facts.status(self.settings, self.gallery, self.worker, self.library)
+        return facts.status(self.settings, self.gallery, self.worker, self.librarian)
 
     def list_base_models(self, *, actor: str = "") -> list[dict[str, Any]]:
         """Base models of the gallery's adapters, the configured one first."""
@@ -84,7 +84,7 @@ class Studio:
             filters: base, tags, contributors, licences, ranks, kinds, sort, offset, limit.
         """
         waits = {} if patience is None else {"patience": patience}
-        vector = self.library.query_vector(query, **waits) if query.strip() else None
+        vector = self.librarian.query_vector(query, **waits) if query.strip() else None
         return self.gallery.search(query, vector, **filters).to_dict()
 
     def get_adapter(self, id: str, *, actor: str = "") -> dict[str, Any]:
@@ -159,7 +159,7 @@ class Studio:
         def steps(flow: Flow) -> Steps:
             given = dict(card or {})
             result = yield from add_adapter(flow, self.settings, self.gallery, path, given, actor)
-            self.library.changed()
+            self.librarian.changed()
             return result
 
         return Flow(self.worker, steps)
@@ -170,10 +170,10 @@ class Studio:
             raise InvalidRequest("Describe the task in a few words.")
 
         def steps(flow: Flow) -> Steps:
-            while not self.library.settled(0.5):
+            while not self.librarian.settled(0.5):
                 flow.check()
                 yield {"type": "progress", "fraction": None, "message": "placing the adapters"}
-            vector = self.library.query_vector(task, PATIENCE)
+            vector = self.librarian.query_vector(task, PATIENCE)
             if vector is None:
                 raise WorkerFailed("The task could not be embedded in time. Try again.")
             name = base or self.settings.base_model
@@ -237,7 +237,7 @@ class Studio:
 
         def steps(flow: Flow) -> Steps:
             result = yield from self._composer.compose(flow, Recipe.from_dict(recipe), title, actor)
-            self.library.changed()
+            self.librarian.changed()
             return result
 
         return Flow(self.worker, steps)

@@ -10,12 +10,12 @@ import psutil
 from lora_studio.composition import METHODS
 from lora_studio.gallery import Gallery
 from lora_studio.settings import DEMO_BASE, Settings
-from lora_studio.studio.library import Library
+from lora_studio.studio.librarian import Librarian
 from lora_studio.worker.job import Worker
 
 
 def status(
-    settings: Settings, gallery: Gallery, worker: Worker, library: Library
+    settings: Settings, gallery: Gallery, worker: Worker, librarian: Librarian
 ) -> dict[str, Any]:
     """Device, memory in bytes, queue and search mode, as the header shows them."""
     lanes = worker.status()
@@ -31,8 +31,8 @@ def status(
         },
         "lanes": lanes,
         "queue": sum(lane.get("queued") or 0 for lane in lanes.values()),
-        "search": "semantic" if library.ready else "keyword",
-        "search_problem": library.problem,
+        "search": "semantic" if librarian.ready else "keyword",
+        "search_problem": librarian.problem,
         "adapters": gallery.count(),
         "persistent": settings.persistent,
     }

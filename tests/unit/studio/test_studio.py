@@ -46,7 +46,7 @@ def studio(tmp_path_factory, base):
     settings = Settings(data_dir=folder / "data", base_model=base, device="cpu", max_rows=8)
     worker = LocalWorker(settings)
     studio = Studio(settings, Gallery.open(settings), worker)
-    studio.library.start()
+    studio.librarian.start()
     with studio:
         for seed, title in enumerate((*TASKS, "Noise")):
             tests = [{"prompt": f"{title} {i}", "target": "x"} for i in range(4)]

@@ -1,4 +1,4 @@
-"""Keeps the gallery searchable: brings the demo in once, and embeds what has no vectors yet."""
+"""Keeps the gallery searchable: brings the demo in once, embeds what has no vectors yet."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENCE = 1.5
 _REMEMBERED = 512
 
 
-class Library:
+class Librarian:
     """Embeds queries and adapters through the light worker.
 
     Args:

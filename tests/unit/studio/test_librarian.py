@@ -8,7 +8,7 @@ from lora_studio.adapter import AdapterCard
 from lora_studio.formats import save_adapter
 from lora_studio.gallery import Gallery
 from lora_studio.settings import Settings
-from lora_studio.studio.library import Library
+from lora_studio.studio.librarian import Librarian
 from tests.conftest import build_adapter
 
 
@@ -18,12 +18,12 @@ def write(folder, name, seed, **card):
 
 
 @pytest.fixture
-def library(tmp_path, monkeypatch):
+def librarian(tmp_path, monkeypatch):
     folder = tmp_path / "adapters"
     monkeypatch.setattr(Settings, "demo_adapters_dir", property(lambda self: folder))
     settings = Settings(data_dir=tmp_path / "data")
     gallery = Gallery.open(settings)
-    yield Library(settings, gallery, worker=None), gallery, folder
+    yield Librarian(settings, gallery, worker=None), gallery, folder
     gallery.close()
 
 
@@ -31,8 +31,8 @@ def titles(gallery):
     return [hit.entry.title for hit in gallery.search().hits]
 
 
-def test_the_demo_is_added_once_with_good_neighbours_in_front(library):
-    it, gallery, folder = library
+def test_the_demo_is_added_once_with_good_neighbours_in_front(librarian):
+    it, gallery, folder = librarian
     write(folder, "good", 1, title="Good", tags=("good-neighbour",))
     write(folder, "plain", 2, title="Plain")
     assert it.add_demo() == 2
@@ -40,8 +40,8 @@ def test_the_demo_is_added_once_with_good_neighbours_in_front(library):
     assert it.add_demo() == 0
 
 
-def test_a_new_version_replaces_the_old_one_and_nothing_else(library):
-    it, gallery, folder = library
+def test_a_new_version_replaces_the_old_one_and_nothing_else(librarian):
+    it, gallery, folder = librarian
     write(folder, "one", 1, title="One")
     write(folder, "two", 2, title="Two")
     it.add_demo()
