@@ -91,8 +91,7 @@ def test_delete_can_be_undone(page: Page):
 def test_the_keyboard_reaches_search_tabs_help_and_cards(page: Page):
     for number, name in enumerate(TABS[1:], start=2):
         page.keyboard.press(str(number))
-        tab = page.get_by_role("tab", name=name, exact=True).first
-        assert tab.get_attribute("aria-selected") == "true"
+        page.get_by_role("tab", name=name, exact=True, selected=True).first.wait_for()
     page.keyboard.press("/")
     page.wait_for_function("document.activeElement.classList.contains('ls-search-input')")
     page.keyboard.type("2?")
@@ -101,18 +100,18 @@ def test_the_keyboard_reaches_search_tabs_help_and_cards(page: Page):
     page.keyboard.press("Escape")
     page.keyboard.press("Escape")
     page.keyboard.press("?")
-    assert page.get_by_role("dialog").is_visible()
+    page.get_by_role("dialog").wait_for()
     page.keyboard.press("Escape")
-    assert page.get_by_role("dialog").count() == 0
+    page.get_by_role("dialog").wait_for(state="detached")
     page.wait_for_function("!document.querySelector('.ls-count').textContent.includes('“')")
     page.wait_for_selector(".ls-grid[aria-busy=false] .ls-card[data-id]")
     page.locator(".ls-card").first.focus()
     page.keyboard.press("Space")
-    assert page.locator(".ls-basket-count").inner_text() == "1 picked"
+    page.wait_for_function("document.querySelector('.ls-basket-count')?.innerText === '1 picked'")
     page.keyboard.press("Enter")
     page.get_by_role("dialog").wait_for()
     page.keyboard.press("Escape")
-    assert page.evaluate("document.activeElement.classList.contains('ls-card')")
+    page.wait_for_function("document.activeElement.classList.contains('ls-card')")
 
 
 def test_control_enter_runs_and_escape_stops(page: Page):

@@ -1,6 +1,6 @@
 // Beside the map: a legend that focuses, the cluster table, the units of a cluster as a table.
 
-import { fixed, h, percent, swap } from "./dom.js";
+import { fixed, h, percent, swap, table } from "./dom.js";
 import { hueOf } from "./state.js";
 import { shorten } from "./plot.js";
 
@@ -135,36 +135,21 @@ export function unitTable(node, points, value, lit) {
         ? `The chosen units${rows.length === UNITS_SHOWN ? `, the first ${UNITS_SHOWN}` : ""}.`
         : `The first ${rows.length} of ${points.n} units. Choose a cluster to see its own.`,
     ),
-    h(
-      "div",
-      { class: "ls-scroll" },
+    table(
+      ["Adapter", "Module", "Unit", "Energy", "Cluster"],
+      2,
       h(
-        "table",
-        { class: "ls-table" },
-        h(
-          "thead",
-          null,
+        "tbody",
+        null,
+        rows.map((i) =>
           h(
             "tr",
             null,
-            ["Adapter", "Module", "Unit", "Energy", "Cluster"].map((name, place) =>
-              h("th", { class: place > 1 ? "ls-right" : "" }, name),
-            ),
-          ),
-        ),
-        h(
-          "tbody",
-          null,
-          rows.map((i) =>
-            h(
-              "tr",
-              null,
-              h("td", null, adapterTitle(value, points.adapter[i])),
-              h("td", { class: "ls-mono" }, moduleName(value, points.module[i])),
-              h("td", { class: "ls-right" }, String(points.unit[i])),
-              h("td", { class: "ls-right" }, percent(points.energy[i])),
-              h("td", { class: "ls-right" }, String(points.cluster[i] + 1)),
-            ),
+            h("td", null, adapterTitle(value, points.adapter[i])),
+            h("td", { class: "ls-mono" }, moduleName(value, points.module[i])),
+            h("td", { class: "ls-right" }, String(points.unit[i])),
+            h("td", { class: "ls-right" }, percent(points.energy[i])),
+            h("td", { class: "ls-right" }, String(points.cluster[i] + 1)),
           ),
         ),
       ),

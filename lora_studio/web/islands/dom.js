@@ -109,3 +109,13 @@ export function empty(title, text, ...actions) {
     actions.length ? h("div", { class: "ls-empty-actions" }, actions) : null,
   );
 }
+
+// A table that scrolls sideways where it must. Names after the first `plain` heads stand right.
+export function table(heads, plain, ...bodies) {
+  const head = (name, place) => h("th", { class: place < plain || !name ? "" : "ls-right" }, name);
+  return h(
+    "div",
+    { class: "ls-scroll" },
+    h("table", { class: "ls-table" }, h("thead", null, h("tr", null, heads.map(head))), bodies),
+  );
+}

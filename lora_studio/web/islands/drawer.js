@@ -1,7 +1,7 @@
 // Everything about one adapter, in a drawer: numbers, norms by layer, samples, relatives, warnings.
 
 import { layerBars } from "./bars.js";
-import { bytes, button, count, fixed, h, icon, rankText, swap } from "./dom.js";
+import { button, bytes, count, fixed, h, icon, rankText, swap, table } from "./dom.js";
 import { closeDialog, showDialog } from "./dialog.js";
 import { glyph } from "./glyph.js";
 import { address, getJson, post } from "./net.js";
@@ -23,39 +23,24 @@ function moduleTable(rows) {
     "details",
     { class: "ls-more" },
     h("summary", null, `${rows.length} modules`),
-    h(
-      "div",
-      { class: "ls-scroll" },
+    table(
+      ["Module", "Rank", "Shape", "Norm"],
+      1,
       h(
-        "table",
-        { class: "ls-table" },
-        h(
-          "thead",
-          null,
-          h(
-            "tr",
-            null,
-            ["Module", "Rank", "Shape", "Norm"].map((name, place) =>
-              h("th", { class: place ? "ls-right" : "" }, name),
+        "tbody",
+        null,
+        rows
+          .slice(0, 400)
+          .map((row) =>
+            h(
+              "tr",
+              null,
+              h("td", { class: "ls-mono" }, row.module),
+              h("td", { class: "ls-right" }, String(row.rank)),
+              h("td", { class: "ls-right" }, `${row.d_out} × ${row.d_in}`),
+              h("td", { class: "ls-right" }, fixed(row.norm)),
             ),
           ),
-        ),
-        h(
-          "tbody",
-          null,
-          rows
-            .slice(0, 400)
-            .map((row) =>
-              h(
-                "tr",
-                null,
-                h("td", { class: "ls-mono" }, row.module),
-                h("td", { class: "ls-right" }, String(row.rank)),
-                h("td", { class: "ls-right" }, `${row.d_out} × ${row.d_in}`),
-                h("td", { class: "ls-right" }, fixed(row.norm)),
-              ),
-            ),
-        ),
       ),
     ),
   );
