@@ -261,7 +261,7 @@ DOCUMENT = """# Compositions of the demo adapters, measured
 Written by `python benchmarks/demo_compositions.py --write`. Exact match on up to {prompts} held-out
 prompts of each task, with 95 % Wilson intervals; they cover the choice of prompts, not of training
 seeds. In bold the best composition of a column. k is the rank of the result, r the largest source
-rank, *half* half of all units. *auto-scale* chooses the strength on the sources' own sample prompts,
+rank, *half* half of all units. *auto-scale* chooses the strength on sample prompts of the sources,
 which are never test prompts. The random adapter of the groups is another member of the group, drawn
 for each prompt; of the chained tasks, one outsider.
 
