@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -14,6 +14,8 @@ from lora_studio.errors import InvalidRequest
 
 SCHEMA = 1
 MAX_SOURCES = 64
+SOURCE_FIELDS = ("id", "weight", "enabled", "units", "module_weights")
+RECIPE_FIELDS = ("schema", "id", "base", "modality", "sources", "compose", "retrieval", "notes")
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Source:
         weight: any finite number; zero and `enabled=False` both leave it out.
         units: module -> {"include": [indices]} or {"exclude": [indices]} of rank units.
         module_weights: module -> factor on top of `weight`.
+        about: what else the file says of the source (title, license, trigger_words, repo, ...);
+            kept, and no part of the request.
     """
 
     id: str
@@ -32,6 +36,7 @@ class Source:
     enabled: bool = True
     units: Mapping[str, Mapping[str, list[int]]] = field(default_factory=dict)
     module_weights: Mapping[str, float] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class Recipe:
         method, params, seed: a registered method and its parameters.
         retrieval: how the sources were found (query, embedder, top_k, scores), or None.
         notes: free text.
+        about: what else the file says (created, tool, result, evaluation, and fields of later
+            versions); kept, and no part of the request.
     """
 
     base: Mapping[str, str]
@@ -54,12 +61,18 @@ class Recipe:
     modality: str = "text"
     retrieval: Mapping[str, Any] | None = None
     notes: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
-        """sha256 of the request: everything but retrieval and notes."""
-        data = self.to_dict()
-        request = {k: v for k, v in data.items() if k not in ("retrieval", "notes")}
+        """sha256 of the request: base, modality, sources, method, parameters and seed."""
+        request = {
+            "schema": SCHEMA,
+            "base": dict(self.base),
+            "modality": self.modality,
+            "sources": [_request(source) for source in self.sources],
+            "compose": self._compose(),
+        }
         text = json.dumps(request, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -72,26 +85,33 @@ class Recipe:
         """Plain JSON form, schema 1."""
         return {
             "schema": SCHEMA,
+            "id": self.id,
             "base": dict(self.base),
             "modality": self.modality,
-            "sources": [_plain(asdict(s)) for s in self.sources],
-            "compose": {"method": self.method, "params": dict(self.params), "seed": self.seed},
+            "sources": [{**_request(s), **s.about} for s in self.sources],
+            "compose": self._compose(),
             "retrieval": None if self.retrieval is None else dict(self.retrieval),
             "notes": self.notes,
+            **self.about,
         }
+
+    def _compose(self) -> dict[str, Any]:
+        return {"method": self.method, "params": dict(self.params), "seed": self.seed}
 
     def to_yaml(self) -> str:
         """The YAML text; `from_yaml` gives back an equal recipe."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        return yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
     @classmethod
     def from_yaml(cls, text: str) -> Recipe:
         """Reads YAML.
 
         Raises:
-            InvalidRequest: not YAML, or not a recipe.
+            InvalidRequest: not YAML, YAML with anchors (which could make it huge), or no recipe.
         """
         try:
+            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+                raise InvalidRequest("A recipe is written without YAML anchors.")
             data = yaml.safe_load(text)
         except (yaml.YAMLError, RecursionError) as error:
             raise InvalidRequest(f"This is not valid YAML: {error}") from error
@@ -124,6 +144,7 @@ class Recipe:
             modality=_text(data.get("modality", "text"), "modality"),
             retrieval=dict(retrieval) if isinstance(retrieval, Mapping) else None,
             notes=_text(data.get("notes") or "", "notes")[:4000],
+            about={str(k): v for k, v in data.items() if k not in RECIPE_FIELDS},
         )
 
 
@@ -140,6 +161,7 @@ def _source(data: Any) -> Source:
         enabled=bool(data.get("enabled", True)),
         units={str(name): _units(choice) for name, choice in units.items()},
         module_weights={str(k): _number(v, "module weight") for k, v in weights.items()},
+        about={str(k): v for k, v in data.items() if k not in SOURCE_FIELDS},
     )
 
 
@@ -170,5 +192,14 @@ def _whole(value: Any, name: str) -> int:
     return value
 
 
-def _plain(source: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in source.items() if v or k in ("id", "weight", "enabled")}
+def _request(source: Source) -> dict[str, Any]:
+    """What a source asks for, without empty choices and without what is said about it."""
+    whole = {name: getattr(source, name) for name in SOURCE_FIELDS}
+    return {k: v for k, v in whole.items() if v or k in ("id", "weight", "enabled")}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes equal values out again instead of pointing at them."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True

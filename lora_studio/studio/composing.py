@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from lora_studio import __version__
 from lora_studio.adapter import AdapterCard
 from lora_studio.composition import METHODS, Recipe
 from lora_studio.errors import IncompatibleAdapters, NotFound
@@ -119,7 +121,7 @@ class Composer:
         }
 
     def _keep_routed(self, recipe: Recipe, result: dict[str, Any]) -> dict[str, Any]:
-        self._gallery.put_recipe(recipe.id, recipe.to_yaml(), result, None)
+        self._keep(recipe, result, None)
         return {
             **result,
             "recipe_id": recipe.id,
@@ -139,7 +141,7 @@ class Composer:
         if existed:
             note = f"The result equals '{entry.title}', which is in the gallery already."
             result = {**result, "notes": [*result["notes"], note]}
-        self._gallery.put_recipe(recipe.id, recipe.to_yaml(), result, entry.id)
+        self._keep(recipe, result, entry)
         return {
             **result,
             "recipe_id": recipe.id,
@@ -147,6 +149,37 @@ class Composer:
             "entry": entry.to_dict(),
             "existed": existed,
         }
+
+    def _keep(self, recipe: Recipe, result: dict[str, Any], entry: Entry | None) -> None:
+        """Stores the recipe with what can be said of its sources and of what came of it."""
+        sources = tuple(
+            replace(source, about={**source.about, **_about(self._gallery.get(source.id))})
+            for source in recipe.sources
+        )
+        about = {
+            **recipe.about,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "tool": {"name": "lora-studio", "version": __version__},
+        }
+        if entry is not None:
+            about["result"] = {
+                "id": entry.id,
+                "ranks": list(entry.ranks),
+                "bytes": entry.bytes,
+                "cosines": result["cosines"],
+                "notes": result["notes"],
+            }
+        whole = replace(recipe, sources=sources, about=about)
+        self._gallery.put_recipe(recipe.id, whole.to_yaml(), result, entry and entry.id)
+
+
+def _about(entry: Entry) -> dict[str, Any]:
+    said = {
+        "title": entry.title,
+        "license": entry.licence,
+        "trigger_words": list(entry.trigger_words),
+    }
+    return {name: value for name, value in said.items() if value}
 
 
 def wants_model(recipe: Recipe) -> bool:

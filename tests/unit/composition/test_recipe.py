@@ -21,6 +21,20 @@ def test_yaml_gives_back_an_equal_recipe():
     assert Recipe.from_yaml(whole.to_yaml()) == whole
 
 
+def test_fields_it_does_not_know_are_kept_and_are_no_part_of_the_request():
+    data = recipe().to_dict() | {"evaluation": [{"vote": "a"}], "tool": {"name": "other"}}
+    data["sources"][0] |= {"license": "mit", "trigger_words": ["x"]}
+    found = Recipe.from_yaml(Recipe.from_dict(data).to_yaml())
+    assert found.id == recipe().id == found.to_dict()["id"]
+    assert found.to_dict()["evaluation"] == [{"vote": "a"}]
+    assert found.sources[0].about == {"license": "mit", "trigger_words": ["x"]}
+
+
+def test_a_recipe_with_anchors_is_refused():
+    with pytest.raises(InvalidRequest, match="anchors"):
+        Recipe.from_yaml("a: &a [1]\nb: [*a, *a]\n")
+
+
 def test_the_id_is_of_the_request_only():
     plain = recipe()
     assert plain.id == recipe(notes="x", retrieval={"query": "q"}).id

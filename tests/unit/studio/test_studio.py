@@ -168,6 +168,10 @@ def test_a_dry_run_is_the_composition_it_announces(studio, ids):
     assert again["adapter_id"] == made["adapter_id"]
     stored = studio.get_recipe(made["recipe_id"])
     assert stored["recipe"]["compose"]["params"]["gauge"] == "balanced"
+    assert stored["recipe"]["id"] == made["recipe_id"]
+    assert stored["recipe"]["result"]["id"] == made["adapter_id"]
+    assert stored["recipe"]["sources"][0]["title"] == "French"
+    assert stored["recipe"]["tool"]["name"] == "lora-studio"
     assert stored["adapter_id"] == made["adapter_id"]
 
 
