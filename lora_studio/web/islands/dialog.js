@@ -16,7 +16,7 @@ export function showDialog({ title, body, kind = "drawer", footer = null, head =
     layer.remove();
     document.documentElement.classList.remove("ls-locked");
     open = null;
-    if (before && before.isConnected) before.focus({ preventScroll: true });
+    (before?.isConnected ? before : twin(before))?.focus({ preventScroll: true });
   };
   const panel = h(
     "div",
@@ -58,6 +58,12 @@ export function showDialog({ title, body, kind = "drawer", footer = null, head =
   open = close;
   panel.focus();
   return { close, panel };
+}
+
+// What stands now where a card stood that has been drawn anew since.
+function twin(node) {
+  const id = node?.dataset?.id;
+  return id ? document.querySelector(`.ls-card[data-id="${CSS.escape(id)}"]`) : null;
 }
 
 function trap(panel, event) {

@@ -35,6 +35,7 @@ export function mount({ host }) {
     licences: new Set(),
   };
   const view = { query: "", sort: "relevance", shown: 0, total: 0, base: null, loading: false };
+  view.focused = null; // id of the card that had the focus
   let flight = null;
 
   const input = h("input", {
@@ -55,10 +56,20 @@ export function mount({ host }) {
   const line = h("p", { class: "ls-count", "aria-live": "polite" });
   const foot = h("div", { class: "ls-sentinel" });
 
+  // The focused card, which a new drawing of the grid must not lose.
+  const held = () => {
+    const card = document.activeElement.closest(".ls-card");
+    return card && grid.contains(card) ? card : null;
+  };
+  const holdFocus = () => {
+    if (held()) view.focused = held().dataset.id;
+  };
+
   async function load(more = false) {
     if (flight) flight.abort();
     flight = new AbortController();
     const mine = flight;
+    holdFocus();
     view.loading = true;
     grid.setAttribute("aria-busy", "true");
     const slow = setTimeout(
@@ -97,9 +108,9 @@ export function mount({ host }) {
   }
 
   function show(found, more) {
-    const focused = grid.contains(document.activeElement)
-      ? document.activeElement.dataset.id
-      : null;
+    holdFocus();
+    const focused = document.activeElement === document.body || held() ? view.focused : null;
+    view.focused = null;
     if (!more) {
       swap(grid);
       view.shown = 0;
