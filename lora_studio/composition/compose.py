@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lora_studio.adapter import Adapter, LoraFactors
-from lora_studio.composition.method import METHODS, Inputs, Progress, _no_progress
+from lora_studio.composition.method import METHODS, Inputs, Progress, no_progress
 from lora_studio.composition.plan import Plan
 from lora_studio.composition.probe import ModelProbe
 from lora_studio.composition.recipe import Recipe, Source
@@ -50,7 +50,7 @@ def run_recipe(
     lookup: Lookup,
     *,
     probe: ModelProbe | None = None,
-    progress: Progress = _no_progress,
+    progress: Progress = no_progress,
 ) -> Plan:
     """Carries out a recipe; `lookup` gives the adapter of an id.
 

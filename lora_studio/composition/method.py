@@ -74,8 +74,8 @@ class Param:
         return int(value) if self.type == "int" else float(value)
 
 
-def _no_progress(fraction: float, message: str) -> None:
-    return None
+def no_progress(fraction: float, message: str) -> None:
+    """Tells nobody."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Inputs:
     seed: int = 0
     ids: Sequence[str] = ()
     probe: ModelProbe | None = None
-    progress: Progress = field(default=_no_progress)
+    progress: Progress = field(default=no_progress)
 
 
 @dataclass(frozen=True)

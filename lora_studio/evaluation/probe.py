@@ -6,15 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from lora_studio.adapter import Adapter
+from lora_studio.composition.method import Progress, no_progress
 from lora_studio.composition.probe import Agreement
 from lora_studio.engines.text import Row, RowPlan, Sampling, ScoreRow, TextEngine
 
 PROMPTS_PER_SOURCE = 20
 MAX_ANSWER = 64
-
-
-def _silent(fraction: float, message: str) -> None:
-    return None
 
 
 class EngineProbe:
@@ -36,7 +33,7 @@ class EngineProbe:
         engine: TextEngine,
         sources: Mapping[str, Adapter],
         samples: Mapping[str, Sequence[str]],
-        progress: Callable[[float, str], None] = _silent,
+        progress: Progress = no_progress,
         check: Callable[[], None] | None = None,
     ) -> None:
         self._engine = engine

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from lora_studio.errors import Cancelled, LoraStudioError, WorkerFailed
-from lora_studio.worker.job import Job, JobHandle, Worker
+from lora_studio.worker.job import LAST, Event, Job, JobHandle, Worker, as_error
 
-log = logging.getLogger(__name__)
-
-Event = dict[str, Any]
 Steps = Generator[Event, None, dict[str, Any]]
 
 
@@ -54,10 +50,8 @@ class Flow:
         for event in self:
             if event["type"] == "done":
                 return event["result"]
-            if event["type"] == "cancelled":
-                raise Cancelled("The job was cancelled.")
-            if event["type"] == "error":
-                raise _as_error(event)
+            if event["type"] in LAST:
+                raise as_error(event)
         raise WorkerFailed("The job ended without a result. Try again.")
 
     def run(self, job: Job) -> Steps:
@@ -67,13 +61,10 @@ class Flow:
         try:
             self.check()
             for event in handle:
-                kind = event["type"]
-                if kind == "done":
+                if event["type"] == "done":
                     return event["result"]
-                if kind == "cancelled":
-                    raise Cancelled("The job was cancelled.")
-                if kind == "error":
-                    raise _as_error(event)
+                if event["type"] in LAST:
+                    raise as_error(event)
                 yield event
         finally:
             if not handle.finished:
@@ -84,14 +75,12 @@ class Flow:
 
 def changed(steps: Steps, change: Callable[[Event], Event]) -> Steps:
     """The same steps with every event passed through `change`."""
-    while True:
-        try:
-            event = next(steps)
-        except StopIteration as stop:
-            return stop.value
-        yield change(event)
-
-
-def _as_error(event: Event) -> LoraStudioError:
-    kinds = {cls.__name__: cls for cls in LoraStudioError.__subclasses__()}
-    return kinds.get(str(event.get("code")), LoraStudioError)(str(event["message"]))
+    try:
+        while True:
+            try:
+                event = next(steps)
+            except StopIteration as stop:
+                return stop.value
+            yield change(event)
+    finally:
+        steps.close()

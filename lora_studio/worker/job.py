@@ -93,9 +93,14 @@ class JobHandle:
             last = self._events[-1]
         if last["type"] == "done":
             return last["result"]
-        if last["type"] == "cancelled":
-            raise Cancelled("The job was cancelled.")
-        raise _error_class(str(last["code"]))(last["message"])
+        raise as_error(last)
+
+
+def as_error(event: Event) -> LoraStudioError:
+    """The error that an "error" or "cancelled" event stands for."""
+    if event["type"] == "cancelled":
+        return Cancelled("The job was cancelled.")
+    return _error_class(str(event.get("code")))(str(event["message"]))
 
 
 def _error_class(code: str) -> type[LoraStudioError]:
