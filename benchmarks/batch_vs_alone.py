@@ -72,7 +72,7 @@ def measure(
     """Best tokens per second of each way over interleaved rounds."""
     # Rows never end early here, so that every way makes the same number of tokens.
     engine.ends = engine.decoder.ends = frozenset()
-    modules = adaptable_modules(engine.model)
+    modules = adaptable_modules(engine.bank.modules)
     for i in range(count):
         engine.bank.add(str(i), random_adapter(modules, rank, i))
     style = Sampling(max_new_tokens=tokens)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from lora_studio.adapter import Adapter, LoraFactors
+from lora_studio.composition.schedule import Strength
+from lora_studio.engines.grouped_rows import GroupedRows, Piece, weighted
 from lora_studio.engines.row_factors import ModuleRows, Pair, RowFactors, combine
 from lora_studio.engines.rows import RowPlan
-from lora_studio.errors import IncompatibleAdapters, LoraStudioError, NotFound
+from lora_studio.errors import IncompatibleAdapters, NotFound
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +28,11 @@ GPU_SHARE = 0.15
 
 
 def module_dims(module: nn.Module) -> tuple[int, int] | None:
-    """(d_in, d_out) of a module that can carry an adapter, or None."""
+    """(d_in, d_out) of a module that can carry an adapter, or None; a convolution's d_in counts
+    every value under its kernel."""
+    if isinstance(module, nn.Conv2d) and module.groups == 1 and module.padding_mode == "zeros":
+        height, width = module.kernel_size
+        return module.in_channels * height * width, module.out_channels
     if isinstance(module, nn.Linear):
         return module.in_features, module.out_features
     if isinstance(module, Conv1D):
@@ -34,9 +40,9 @@ def module_dims(module: nn.Module) -> tuple[int, int] | None:
     return None
 
 
-def adaptable_modules(model: nn.Module) -> dict[str, tuple[int, int]]:
-    """Name -> (d_in, d_out) of every module of the model that can carry an adapter."""
-    dims = ((name, module_dims(module)) for name, module in model.named_modules())
+def adaptable_modules(modules: Mapping[str, nn.Module]) -> dict[str, tuple[int, int]]:
+    """Name -> (d_in, d_out) of every module that can carry an adapter."""
+    dims = ((name, module_dims(module)) for name, module in modules.items())
     return {name: pair for name, pair in dims if pair is not None}
 
 
@@ -44,17 +50,29 @@ class AdapterBank:
     """Holds adapters in the model's compute type on its device, the least used leaving first.
 
     Args:
-        model: a transformers model in eval mode.
+        modules: name -> module, under the names that adapters use; all in eval mode.
         max_bytes: bytes of resident factors; None is 1 GiB on CPU, 15 % of a GPU's memory.
+        batched: whether rows of one batch may mix any adapters, so that DoRA and convolutions,
+            which need rows of one plan side by side, are refused.
     """
 
-    def __init__(self, model: nn.Module, max_bytes: int | None = None) -> None:
-        self.model = model
-        self.max_bytes = max_bytes if max_bytes is not None else _default_bytes(model)
-        self._resident: OrderedDict[str, dict[str, Pair]] = OrderedDict()
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        max_bytes: int | None = None,
+        *,
+        batched: bool = True,
+    ) -> None:
+        self.modules = modules
+        self.batched = batched
+        weights = [p for m in modules.values() for p in m.parameters(recurse=False)]
+        self._dtype = next((p.dtype for p in weights if p.is_floating_point()), torch.float32)
+        device = weights[0].device if weights else torch.device("cpu")
+        self.max_bytes = max_bytes if max_bytes is not None else _default_bytes(device)
+        self._resident: OrderedDict[str, dict[str, Piece]] = OrderedDict()
         self._sizes: dict[str, int] = {}
         self._hooks: dict[str, Any] = {}
-        self._active: RowFactors | None = None
+        self._active: RowFactors | GroupedRows | None = None
 
     @property
     def ids(self) -> list[str]:
@@ -81,14 +99,14 @@ class AdapterBank:
         """
         self._check(adapter)
         pairs = {name: self._to_device(name, f) for name, f in adapter.factors.items()}
-        size = sum(t.numel() * t.element_size() for pair in pairs.values() for t in pair)
+        size = sum(piece.bytes for piece in pairs.values())
         self._evict(self.max_bytes - size, {*keep, adapter_id})
         self._resident[adapter_id] = pairs
         self._resident.move_to_end(adapter_id)
         self._sizes[adapter_id] = size
         for name in pairs:
             if name not in self._hooks:
-                module = self.model.get_submodule(name)
+                module = self.modules[name]
                 self._hooks[name] = module.register_forward_hook(self._hook(name))
 
     def remove(self, adapter_id: str) -> None:
@@ -97,7 +115,7 @@ class AdapterBank:
         self._sizes.pop(adapter_id, None)
 
     def close(self) -> None:
-        """Takes every hook off the model and forgets all adapters."""
+        """Takes every hook off the modules and forgets all adapters."""
         for handle in self._hooks.values():
             handle.remove()
         self._hooks.clear()
@@ -120,12 +138,36 @@ class AdapterBank:
                 modules[name] = ModuleRows.stack(pieces, index)
         return RowFactors(tuple(plans), modules)
 
+    def pieces(self, weights: Mapping[str, Strength], prefixes: Sequence[str]) -> dict[str, Piece]:
+        """Module name -> the weighted update of several adapters, for `GroupedRows`.
+
+        Args:
+            weights: adapter id -> weight, or module name -> weight (missing = 0).
+            prefixes: only modules of these components ("unet.").
+
+        Raises:
+            NotFound: an adapter is not resident.
+        """
+        found: dict[str, list[tuple[Piece, float]]] = {}
+        for adapter_id, strength in weights.items():
+            if adapter_id not in self._resident:
+                raise NotFound(f"Adapters not loaded in the engine: {adapter_id}. Add them.")
+            for name, piece in self._resident[adapter_id].items():
+                weight = strength if isinstance(strength, int | float) else strength.get(name, 0.0)
+                if weight and name.startswith(tuple(prefixes)):
+                    found.setdefault(name, []).append((piece, float(weight)))
+        return {name: weighted(several) for name, several in found.items()}
+
+    def touches(self, adapter_id: str, prefixes: Sequence[str]) -> bool:
+        """Whether a resident adapter has modules of these components."""
+        return any(name.startswith(tuple(prefixes)) for name in self._resident[adapter_id])
+
     def row_bytes(self, plan: RowPlan) -> int:
         """Bytes one row of this plan takes in a gathered batch."""
         return sum(self._sizes.get(adapter_id, 0) for adapter_id in plan.ids)
 
     @contextmanager
-    def active(self, factors: RowFactors) -> Iterator[None]:
+    def active(self, factors: RowFactors | GroupedRows) -> Iterator[None]:
         """Within, a forward pass over exactly these rows carries their updates."""
         before, self._active = self._active, factors
         try:
@@ -142,38 +184,36 @@ class AdapterBank:
 
     def _piece(self, plan: RowPlan, name: str) -> Pair | None:
         terms = [
-            (self._resident[adapter_id][name], weight)
+            (self._resident[adapter_id][name][:2], weight)
             for adapter_id, weight in plan.terms
             if weight != 0.0 and name in self._resident[adapter_id]
         ]
         return combine(terms, plan.fuse) if terms else None
 
     def _hook(self, name: str) -> Callable[..., Tensor | None]:
-        def add_rows(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor | None:
-            rows = self._active.modules.get(name) if self._active else None
-            if rows is None:
+        def add_rows(module: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor | None:
+            if self._active is None:
                 return None
-            x = args[0]
-            if not rows.shared and (x.ndim != 3 or x.shape[0] != len(rows.ranks)):
-                raise LoraStudioError(
-                    f"Module '{name}' mixes the rows of a batch (input {tuple(x.shape)}), so rows "
-                    "with different adapters cannot run together. Run them one at a time."
-                )
-            return rows.add_to(x, out)
+            return self._active.add(name, module, args[0], out)
 
         return add_rows
 
-    def _to_device(self, name: str, factors: LoraFactors) -> Pair:
-        weight = self.model.get_submodule(name).weight
+    def _to_device(self, name: str, factors: LoraFactors) -> Piece:
+        weight = self.modules[name].weight
         assert isinstance(weight, Tensor)
-        dtype = weight.dtype if weight.is_floating_point() else _float_type(self.model)
+        dtype = weight.dtype if weight.is_floating_point() else self._dtype
         folded = factors.folded()
 
         def move(values: np.ndarray) -> Tensor:
             tensor = torch.from_numpy(np.array(values, dtype=np.float32))
-            return tensor.to(device=weight.device, dtype=dtype)
+            return tensor.to(device=weight.device)
 
-        return move(folded.A), move(folded.B)
+        a, b = move(folded.A), move(folded.B)
+        if factors.magnitude is None:
+            return Piece(a.to(dtype), b.to(dtype))
+        whole = weight.float().flatten(1) + b @ a  # (d_out, d_in)
+        gain = move(factors.magnitude) / whole.norm(dim=1)  # (d_out,)
+        return Piece(a.to(dtype), (gain[:, None] * b).to(dtype), (gain - 1).to(dtype))
 
     def _evict(self, room: int, keep: set[str]) -> None:
         for adapter_id in list(self._resident):
@@ -185,23 +225,23 @@ class AdapterBank:
             log.warning("adapters of one job need more than the bank's %d bytes", self.max_bytes)
 
     def _check(self, adapter: Adapter) -> None:
-        modules = dict(self.model.named_modules())
         title = adapter.card.title or "This adapter"
-        absent = [name for name in adapter.factors if name not in modules]
+        absent = [name for name in adapter.factors if name not in self.modules]
         if absent:
             raise IncompatibleAdapters(
                 f"{title} names modules that this base model lacks: {_listing(absent)}. It was "
                 "trained for another base; choose that one, or an adapter made for this one."
             )
         for name, factors in adapter.factors.items():
-            dims = module_dims(modules[name])
-            if factors.kind != "linear" or dims is None:
-                kind = type(modules[name]).__name__
+            module = self.modules[name]
+            dims = module_dims(module)
+            conv = isinstance(module, nn.Conv2d)
+            if factors.kind == "embedding" or dims is None or (conv and self.batched):
                 raise IncompatibleAdapters(
-                    f"{title} adapts '{name}' ({kind}); text generation runs adapters on linear "
-                    "layers only. Use an adapter without embedding or convolution modules."
+                    f"{title} adapts '{name}' ({type(module).__name__}), where adapters are not "
+                    "run. Use an adapter of linear layers (and convolutions of image models)."
                 )
-            if factors.magnitude is not None:
+            if factors.magnitude is not None and self.batched:
                 raise IncompatibleAdapters(
                     f"{title} is a DoRA adapter ('{name}' has a magnitude); it cannot share a "
                     "batch. Convert it to plain LoRA first."
@@ -218,12 +258,7 @@ def _listing(names: Sequence[str], shown: int = 5) -> str:
     return ", ".join(names[:shown]) + more
 
 
-def _float_type(model: nn.Module) -> torch.dtype:
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-
-
-def _default_bytes(model: nn.Module) -> int:
-    device = next(model.parameters()).device
+def _default_bytes(device: torch.device) -> int:
     if device.type != "cuda":
         return CPU_BYTES
     return int(torch.cuda.get_device_properties(device).total_memory * GPU_SHARE)

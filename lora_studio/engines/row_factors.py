@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
 from lora_studio.engines.rows import RowPlan
+from lora_studio.errors import LoraStudioError
 
 Pair = tuple[Tensor, Tensor]
 """A (r, d_in) and B (d_out, r) of one module."""
@@ -115,6 +116,18 @@ class RowFactors:
 
     plans: tuple[RowPlan, ...]
     modules: Mapping[str, ModuleRows]
+
+    def add(self, name: str, module: nn.Module, x: Tensor, out: Tensor) -> Tensor | None:
+        """out + each row's update of this module; None where no row has one."""
+        rows = self.modules.get(name)
+        if rows is None:
+            return None
+        if not rows.shared and (x.ndim != 3 or x.shape[0] != len(rows.ranks)):
+            raise LoraStudioError(
+                f"Module '{name}' mixes the rows of a batch (input {tuple(x.shape)}), so rows "
+                "with different adapters cannot run together. Run them one at a time."
+            )
+        return rows.add_to(x, out)
 
     def select(self, keep: Sequence[int]) -> RowFactors:
         """Only the rows `keep`, in that order."""

@@ -68,7 +68,7 @@ class TextEngine:
                 f"'{base}' keeps no key-value cache, which the decode loop needs. Choose a "
                 "transformer model."
             )
-        self.bank = AdapterBank(self.model)
+        self.bank = AdapterBank(dict(self.model.named_modules()))
         self.ends = _end_ids(self.model, self.tokenizer)
         self.max_tokens = _context(self.model)
         self.decoder = Decoder(

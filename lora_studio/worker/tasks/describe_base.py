@@ -14,7 +14,7 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     architecture, parameters, dtype, max_tokens, vocabulary, chat, modules {name: [d_in, d_out]}}.
     """
     engine = engine_for(args, ctx)
-    modules = adaptable_modules(engine.model)
+    modules = adaptable_modules(engine.bank.modules)
     return {
         **facts(engine),
         "architecture": type(engine.model).__name__,

@@ -171,7 +171,7 @@ def test_rows_of_one_plan_store_their_factors_once(engine):
 
 def test_least_recently_used_adapters_leave_first(engine, make_adapter):
     adapter = make_adapter(1)
-    bank = AdapterBank(engine.model, max_bytes=3 * 4 * adapter.parameters)
+    bank = AdapterBank(engine.bank.modules, max_bytes=3 * 4 * adapter.parameters)
     for name in "wxy":
         bank.add(name, adapter)
     assert bank.has("w")
@@ -202,7 +202,7 @@ def test_an_adapter_for_another_base_is_refused_with_its_modules(engine, make_ad
 
 
 def test_closing_takes_every_hook_off(engine, make_adapter):
-    bank = AdapterBank(engine.model)
+    bank = AdapterBank(engine.bank.modules)
     layer = engine.model.model.layers[0].self_attn.q_proj
     before = len(layer._forward_hooks)
     bank.add("a", make_adapter(1))
@@ -212,6 +212,6 @@ def test_closing_takes_every_hook_off(engine, make_adapter):
 
 
 def test_linear_layers_are_listed_with_their_sizes(engine):
-    modules = adaptable_modules(engine.model)
+    modules = adaptable_modules(engine.bank.modules)
     assert modules["model.layers.1.mlp.down_proj"] == (48, 32)
     assert "model.embed_tokens" not in modules

@@ -1,0 +1,90 @@
+"""The low-rank factors of a denoiser's batch: rows of one plan lie side by side and share one set
+of factors, so nothing is copied per row, and ranks and kinds of layer may differ at will."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, linear
+
+from lora_studio.errors import LoraStudioError
+
+
+class Piece(NamedTuple):
+    """Update of one module: out + gain * (out - bias) + B A x.
+
+    Args:
+        A: (r, d_in); of a convolution, d_in = c_in * kh * kw.
+        B: (d_out, r).
+        gain: (d_out,) of DoRA, m / |W + B A| - 1 per output, or None.
+    """
+
+    A: Tensor
+    B: Tensor
+    gain: Tensor | None = None
+
+    @property
+    def bytes(self) -> int:
+        return sum(t.numel() * t.element_size() for t in self if t is not None)
+
+
+def weighted(pieces: Sequence[tuple[Piece, float]]) -> Piece:
+    """sum_i w_i delta_i as one piece; a single piece at weight 1 is returned as it is."""
+    if len(pieces) == 1 and pieces[0][1] == 1.0:
+        return pieces[0][0]
+    gains = [p.gain * w for p, w in pieces if p.gain is not None]
+    return Piece(
+        torch.cat([p.A for p, _ in pieces], dim=0),  # (sum r, d_in)
+        torch.cat([p.B * w for p, w in pieces], dim=1),  # (d_out, sum r)
+        torch.stack(gains).sum(0) if gains else None,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class GroupedRows:
+    """Who acts on which rows of a batch.
+
+    Args:
+        groups: (first row, row behind the last, module name -> piece), in the order of the rows;
+            rows outside every group belong to the base model.
+        rows: size of the batch.
+    """
+
+    groups: tuple[tuple[int, int, Mapping[str, Piece]], ...]
+    rows: int
+
+    def add(self, name: str, module: nn.Module, x: Tensor, out: Tensor) -> Tensor | None:
+        """Adds each group's update to its rows of `out`, in place."""
+        for first, behind, pieces in self.groups:
+            piece = pieces.get(name)
+            if piece is None:
+                continue
+            if x.shape[0] != self.rows:
+                raise LoraStudioError(
+                    f"Module '{name}' mixes the rows of a batch (input {tuple(x.shape)}), so "
+                    "pictures with different adapters cannot be made together. Make them one at a "
+                    "time."
+                )
+            _add(piece, module, x[first:behind], out[first:behind])
+        return out
+
+
+def _add(piece: Piece, module: nn.Module, x: Tensor, out: Tensor) -> None:
+    x = x.to(piece.A.dtype)
+    if isinstance(module, nn.Conv2d):
+        height, width = module.kernel_size
+        down = piece.A.view(len(piece.A), -1, height, width)  # (r, c_in, kh, kw)
+        given = (module.stride, module.padding, module.dilation)
+        update = conv2d(conv2d(x, down, None, *given), piece.B[:, :, None, None])
+    else:
+        update = linear(linear(x, piece.A), piece.B)
+    if piece.gain is not None:
+        spread = (-1, 1, 1) if isinstance(module, nn.Conv2d) else (-1,)
+        bias = getattr(module, "bias", None)
+        plain = out if bias is None else out - bias.view(spread)
+        update = update + piece.gain.view(spread) * plain
+    out += update.to(out.dtype)
