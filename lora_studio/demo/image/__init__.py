@@ -1,0 +1,2 @@
+"""The embedded image demo: a procedural picture world, and how its pipeline and adapters are
+trained on it."""
