@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 Kind = Literal["linear", "conv", "embedding"]
+Modality = Literal["text", "image"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +132,9 @@ class Adapter:
     """A named set of LoraFactors for one base model.
 
     Args:
-        factors: module path ("model.layers.0.self_attn.q_proj") -> LoraFactors.
+        factors: module path -> LoraFactors. In a pipeline the path begins with the component
+            ("unet.mid_block.resnets.0.conv1") and CLIP text encoders keep their `text_model.`;
+            in a language model it is the module's own ("model.layers.0.self_attn.q_proj").
         card: its card; `card.base_model` names the base.
     """
 
@@ -156,6 +159,16 @@ class Adapter:
                 if tensor is not None:
                     digest.update(np.ascontiguousarray(tensor, dtype="<f4").tobytes())
         return digest.hexdigest()
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Parts of the pipeline it touches, sorted: ("model",) or ("text_encoder", "unet")."""
+        return tuple(sorted({module.component for module in self.factors.values()}))
+
+    @property
+    def modality(self) -> Modality:
+        """ "image" if it touches any part of a pipeline, "text" if only a language model."""
+        return "text" if set(self.components) <= {"model"} else "image"
 
     @property
     def ranks(self) -> dict[str, int]:

