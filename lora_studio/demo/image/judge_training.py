@@ -1,0 +1,179 @@
+"""Trains the judge on pictures of the generator, as they are and as the VAE gives them back."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from lora_studio.demo.image.autoencoder import decode, encode, tensor
+from lora_studio.demo.image.judge import HEADS, NONE, Judge, JudgeNet, Pictures, as_input
+from lora_studio.demo.image.paint import render
+from lora_studio.demo.image.scene import Scene, draw_scene
+from lora_studio.demo.image.words import HELD_OBJECTS, OBJECTS, PLAIN, STYLES
+
+log = logging.getLogger(__name__)
+
+UNSEEN = -100
+"""The target of a head that a picture says nothing about."""
+OUTSIDE = 200.0
+"""A shift in pixels that takes the object out of the picture."""
+WITHOUT_COLOUR = ("ink",)
+WITHOUT_BACKGROUND = ("blueprint", "ink", "neon", "watercolour")
+Passed = Callable[[Pictures], Pictures]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Pictures with their right answers.
+
+    Args:
+        images: (n, 64, 64, 3) uint8.
+        targets: (n, heads) int64, `UNSEEN` where the picture does not say.
+    """
+
+    images: Pictures
+    targets: NDArray[np.int64]
+
+    def __add__(self, other: Judged) -> Judged:
+        return Judged(
+            np.concatenate([self.images, other.images]),
+            np.concatenate([self.targets, other.targets]),
+        )
+
+
+def targets_of(scene: Scene) -> list[int]:
+    """The right answer of every head, `UNSEEN` where the style hides it."""
+    empty = scene.dx >= OUTSIDE
+    answer = {
+        "object": NONE if empty else scene.object,
+        "colour": None if empty or scene.style in WITHOUT_COLOUR else scene.colour,
+        "background": None if scene.style in WITHOUT_BACKGROUND else scene.background,
+        "position": None if empty else scene.position,
+        "style": None if empty and scene.style == "stripes" else scene.style,
+    }
+    return [
+        UNSEEN if answer[head] is None else words.index(str(answer[head]))
+        for head, words in HEADS.items()
+    ]
+
+
+def draw_judged(rng: np.random.Generator, count: int, empty: float = 0.05) -> Judged:
+    """Fresh pictures of every object, half of them plain, a share of them without an object."""
+    images, targets = [], []
+    for _ in range(count):
+        styles = (PLAIN,) if rng.random() < 0.5 else STYLES
+        scene = draw_scene(rng, (*OBJECTS, *HELD_OBJECTS), styles)
+        if rng.random() < empty:
+            scene = replace(scene, dx=OUTSIDE)
+        images.append(render(scene))
+        targets.append(targets_of(scene))
+    return Judged(np.stack(images), np.array(targets, np.int64))
+
+
+def torn(rng: np.random.Generator, judged: Judged) -> Judged:
+    """The pictures cut into 16 squares and shuffled: no whole object is left in them."""
+    n = len(judged.images)
+    squares = judged.images.reshape(n, 4, 16, 4, 16, 3).swapaxes(2, 3).reshape(n, 16, 16, 16, 3)
+    mixed = np.stack([one[rng.permutation(16)] for one in squares])
+    images = mixed.reshape(n, 4, 4, 16, 16, 3).swapaxes(2, 3).reshape(n, 64, 64, 3)
+    targets = np.full_like(judged.targets, UNSEEN)
+    targets[:, list(HEADS).index("object")] = HEADS["object"].index(NONE)
+    return Judged(images, targets)
+
+
+def roughened(pictures: torch.Tensor) -> torch.Tensor:
+    """(n, 3, 64, 64) with blur, coarseness, noise and a change of light, each on some pictures."""
+    n = len(pictures)
+
+    def some(share: float) -> torch.Tensor:
+        return (torch.rand(n, 1, 1, 1) < share).float()
+
+    blurred = functional.avg_pool2d(pictures, 3, 1, 1, count_include_pad=False)
+    pictures = torch.lerp(pictures, blurred, some(0.3) * torch.rand(n, 1, 1, 1))
+    half = functional.interpolate(
+        functional.avg_pool2d(pictures, 2), scale_factor=2, mode="bilinear"
+    )
+    pictures = torch.lerp(pictures, half, some(0.15))
+    pictures = pictures + torch.randn_like(pictures) * (some(0.4) * 0.12 * torch.rand(n, 1, 1, 1))
+    light = 1 + some(0.4) * 0.16 * (torch.rand(n, 1, 1, 1) - 0.5)
+    return pictures * light + some(0.4) * 0.12 * (torch.rand(n, 3, 1, 1) - 0.5)
+
+
+def loss_of(net: JudgeNet, pictures: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Sum of the heads' mean cross-entropies; (n, 3, 64, 64) and (n, heads)."""
+    logits = net(pictures)
+    parts = [
+        functional.cross_entropy(logits[head], targets[:, i], ignore_index=UNSEEN, reduction="sum")
+        / (targets[:, i] != UNSEEN).sum().clamp(min=1)
+        for i, head in enumerate(HEADS)
+    ]
+    return torch.stack(parts).sum()
+
+
+def train_judge(data: Judged, steps: int, seed: int = 0, start: JudgeNet | None = None) -> Judge:
+    """Trains on the CPU, 64 pictures a step; `start` goes on from an earlier judge."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    net = (start or JudgeNet()).train().requires_grad_(True)
+    optimizer = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=0.02)
+    peak = 2e-3 if start is None else 8e-4
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=steps)
+    began = time.monotonic()
+    for step in range(steps):
+        rows = rng.integers(0, len(data.images), 64)
+        targets = torch.from_numpy(data.targets[rows])
+        loss = loss_of(net, roughened(as_input(data.images[rows])), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % 200 == 0 or step == steps - 1:
+            log.info("judge %d: %.3f, %.0f s", step, loss.item(), time.monotonic() - began)
+    return Judge(net)
+
+
+def accuracy(judge: Judge, data: Judged) -> dict[str, tuple[int, int]]:
+    """Per head: right answers, and pictures that have an answer."""
+    labels = judge(data.images).labels
+    rates = {}
+    for i, (head, words) in enumerate(HEADS.items()):
+        asked = data.targets[:, i] != UNSEEN
+        said = np.array([words.index(label) for label in labels[head]])
+        rates[head] = (int((said == data.targets[:, i])[asked].sum()), int(asked.sum()))
+    return rates
+
+
+def judged_pictures(seed: int, count: int, passed: Sequence[Passed] = ()) -> Judged:
+    """A training set: fresh pictures, each way of passing them on, and some torn ones."""
+    rng = np.random.default_rng(seed)
+    fresh = draw_judged(rng, count)
+    data = fresh
+    for way in passed:
+        data += Judged(way(fresh.images), fresh.targets)
+    few = rng.choice(len(data.images), len(data.images) // 25, replace=False)
+    return data + torn(rng, Judged(data.images[few], data.targets[few]))
+
+
+def train(
+    folder: Path, vae_folder: Path, count: int = 16_000, steps: int = 3_000
+) -> dict[str, int]:
+    """Trains the judge and writes it to `folder`; half of its pictures come back from the VAE."""
+    from diffusers import AutoencoderKL
+
+    began = time.monotonic()
+    vae = AutoencoderKL.from_pretrained(vae_folder)
+    data = judged_pictures(1, count, [lambda images: decode(vae, encode(vae, tensor(images)))])
+    train_judge(data, steps).save(folder)
+    return {
+        "pictures": len(data.images),
+        "steps": steps,
+        "seconds": round(time.monotonic() - began),
+    }
