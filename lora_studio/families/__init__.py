@@ -1,5 +1,14 @@
-"""Base models: where a named one lives, and which modules of which size it has."""
+"""Base models: what kind they are, where a named one lives, and its modules' sizes."""
 
-from lora_studio.families.base_model import check_fits, module_shapes, resolve_base
+from lora_studio.families.base_model import check_fits, modality_of, module_shapes, resolve_base
+from lora_studio.families.detect import Guess, detect, home_of
 
-__all__ = ["check_fits", "module_shapes", "resolve_base"]
+__all__ = [
+    "Guess",
+    "check_fits",
+    "detect",
+    "home_of",
+    "modality_of",
+    "module_shapes",
+    "resolve_base",
+]

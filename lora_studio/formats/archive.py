@@ -6,8 +6,9 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from lora_studio.errors import InvalidAdapter
+from lora_studio.formats import thumbnail
 
-WANTED = ("adapter_config.json", "README.md", "test.jsonl", "recipe.yaml")
+WANTED = ("adapter_config.json", "README.md", "test.jsonl", "recipe.yaml", *thumbnail.NAMES)
 MAX_ENTRIES = 64
 MAX_SMALL = 4 * 1024 * 1024
 
@@ -29,11 +30,12 @@ def unpack(path: Path, folder: Path, max_bytes: int) -> Path:
             if len(weights) != 1:
                 raise InvalidAdapter(
                     f"The zip holds {len(weights)} safetensors files; expected exactly one "
-                    "adapter. Zip one PEFT folder at a time."
+                    "adapter. Zip one adapter's folder at a time."
                 )
             home = PurePosixPath(weights[0].filename).parent
             folder.mkdir(parents=True, exist_ok=True)
-            _copy(archive, weights[0], folder / "adapter_model.safetensors", max_bytes)
+            kept = PurePosixPath(weights[0].filename).name
+            _copy(archive, weights[0], folder / kept, max_bytes)
             for entry in entries:
                 name = PurePosixPath(entry.filename)
                 if name.parent == home and name.name in WANTED:

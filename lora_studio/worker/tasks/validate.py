@@ -6,47 +6,91 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lora_studio.adapter import AdapterCard
-from lora_studio.errors import IncompatibleAdapters
-from lora_studio.families import check_fits, module_shapes
-from lora_studio.formats import canonical, load
+from lora_studio.adapter import Adapter, AdapterCard
+from lora_studio.errors import IncompatibleAdapters, InvalidAdapter
+from lora_studio.families import check_fits, detect, home_of, module_shapes
+from lora_studio.formats import Loaded, canonical, load
+from lora_studio.formats.thumbnail import redraw
 from lora_studio.worker.job import JobContext
 
 FROM_PEOPLE = ("title", "description", "licence", "contributor", "base_model")
+LISTS = ("samples", "tags", "trigger_words")
 
 
 def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     """args: path, out (file to write), max_bytes, card (fields a person typed; they win).
 
-    Returns {card, tests, report}.
+    Returns {card, tests, report, family, thumbnail}; `thumbnail` is the path of a PNG beside
+    `out`, drawn anew from the uploaded one, or "".
     """
     ctx.progress(0.1, "reading the file")
     loaded = load(args["path"], int(args["max_bytes"]))
     ctx.check()
-    typed = {k: v for k, v in args.get("card", {}).items() if v and k in FROM_PEOPLE}
-    card = replace(loaded.adapter.card, **typed)
-    lists = {k: v for k, v in args.get("card", {}).items() if v and k in ("samples", "tags")}
-    if lists:
-        typed_lists = AdapterCard.from_dict(lists)
-        card = replace(card, **{name: getattr(typed_lists, name) for name in lists})
+    card = _card(loaded.adapter.card, args.get("card", {}))
+    guess = detect(loaded.adapter, loaded.metadata)
+    named = bool(card.base_model)
+    card = card if named else replace(card, base_model=home_of(guess.family))
     adapter = replace(loaded.adapter, card=card)
     ctx.progress(0.6, "comparing with the base model")
-    shapes = module_shapes(card.base_model)
+    report = [_summary(adapter), *loaded.report]
+    if not named and card.base_model:
+        report.append(f"No base model was named; taken for {card.base_model}. {guess.evidence[0]}")
+    report.append(_fit(adapter))
+    ctx.progress(0.8, "writing")
+    out = Path(args["out"])
+    out.write_bytes(canonical.dump(adapter))
+    return {
+        "card": card.to_dict(),
+        "tests": loaded.tests,
+        "report": report,
+        "family": guess.family,
+        "thumbnail": _thumbnail(loaded, out, report),
+    }
+
+
+def _card(read: AdapterCard, given: dict[str, Any]) -> AdapterCard:
+    typed = {k: v for k, v in given.items() if v and k in FROM_PEOPLE}
+    lists = AdapterCard.from_dict({k: v for k, v in given.items() if v and k in LISTS})
+    return replace(read, **typed, **{k: getattr(lists, k) for k in LISTS if given.get(k)})
+
+
+def _summary(adapter: Adapter) -> str:
+    return (
+        f"{adapter.card.source_format} file, {len(adapter.factors)} modules, rank "
+        f"{adapter.max_rank}, {adapter.parameters:,} parameters; all values are finite."
+    )
+
+
+def _fit(adapter: Adapter) -> str:
+    """Says that every module fits the named base model, or that this could not be checked.
+
+    Raises:
+        IncompatibleAdapters: a module does not fit.
+    """
+    base = adapter.card.base_model
+    shapes = module_shapes(base)
+    if not shapes:
+        return (
+            f"The base model ({base or 'not named'}) is not on this machine, so module sizes were "
+            "not compared with it."
+        )
     if problems := check_fits(adapter, shapes):
         raise IncompatibleAdapters(
-            f"This adapter does not fit {card.base_model}: {problems[0]}"
+            f"This adapter does not fit {base}: {problems[0]}"
             + (f" (and {len(problems) - 1} more)." if len(problems) > 1 else ".")
             + " Name the base model it was trained on."
         )
-    report = [
-        f"PEFT LoRA, {len(adapter.factors)} modules, rank {adapter.max_rank}, "
-        f"{adapter.parameters:,} parameters; all values are finite.",
-        *loaded.report,
-        f"Every module fits {card.base_model}."
-        if shapes
-        else f"The base model ({card.base_model or 'not named'}) is not on this machine, so module "
-        "sizes were not compared with it.",
-    ]
-    ctx.progress(0.8, "writing")
-    Path(args["out"]).write_bytes(canonical.dump(adapter))
-    return {"card": card.to_dict(), "tests": loaded.tests, "report": report}
+    return f"Every module fits {base}."
+
+
+def _thumbnail(loaded: Loaded, out: Path, report: list[str]) -> str:
+    if loaded.thumbnail is None:
+        return ""
+    try:
+        picture = redraw(loaded.thumbnail)
+    except InvalidAdapter as error:
+        report.append(str(error))
+        return ""
+    place = out.with_name(f"{out.name}.png")
+    place.write_bytes(picture)
+    return str(place)

@@ -1,0 +1,165 @@
+"""How a file's factors are scaled: alpha beside the tensors, in adapter_config.json, or in the
+header. Known fields only; patterns are matched as literal module names and never compiled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite, sqrt
+from typing import Any
+
+from lora_studio.errors import InvalidAdapter
+
+CONFIG = "adapter_config.json"
+HEADER = "lora_adapter_metadata"
+MAX_CONFIG = 256 * 1024
+MAX_ALPHA = 1e5
+METHODS = ("LORA", "LOHA", "LOKR")
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A module name, whole if `anchored`, else the end of one, and the value it is given."""
+
+    name: str
+    anchored: bool
+    value: float
+
+    def covers(self, path: str) -> bool:
+        return path == self.name or (not self.anchored and path.endswith(f".{self.name}"))
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """The fields of a PEFT configuration that are read."""
+
+    rank: float | None = None
+    alpha: float | None = None
+    rslora: bool = False
+    rank_pattern: tuple[Pattern, ...] = ()
+    alpha_pattern: tuple[Pattern, ...] = ()
+    base_model: str = ""
+
+    def scaling(self, path: str, rank: int | None, alpha: float | None = None) -> float:
+        """Scaling of one module.
+
+        Args:
+            path: as the file names it, without prefix and component.
+            rank: of its factors; None where they do not say (both factors of LoKr whole).
+            alpha: that of the file itself, which wins; 0 means the rank, as kohya's scripts do.
+        """
+        if rank is None and alpha is None:
+            whole = _lookup(self.rank_pattern, path, self.rank)
+            rank = None if whole is None else int(whole)
+        if rank is None:
+            return 1.0
+        if alpha is not None:
+            return alpha / rank if alpha else 1.0
+        chosen = _lookup(self.alpha_pattern, path, self.alpha)
+        if chosen is None:
+            return 1.0
+        return chosen / (sqrt(rank) if self.rslora else rank)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Which configuration counts for which component of a file."""
+
+    common: AdapterConfig | None = None
+    by_component: Mapping[str, AdapterConfig] = field(default_factory=dict)
+
+    @property
+    def known(self) -> bool:
+        return self.common is not None or bool(self.by_component)
+
+    def scaling(self, component: str, path: str, rank: int | None, alpha: float | None) -> float:
+        config = self.common or self.by_component.get(component) or AdapterConfig()
+        return config.scaling(path.removeprefix(f"{component}."), rank, alpha)
+
+
+def read_config(text: str) -> AdapterConfig:
+    """Known fields of an adapter_config.json.
+
+    Raises:
+        InvalidAdapter: not JSON, another PEFT type, or values out of range.
+    """
+    data = _object(text, CONFIG)
+    kind = str(data.get("peft_type", "LORA")).upper()
+    if kind not in METHODS:
+        raise InvalidAdapter(
+            f"This is a {kind} adapter. Only LoRA, LoHa and LoKr can be composed by rank; convert "
+            "it with peft.convert_to_lora first."
+        )
+    alpha = "lora_alpha" if kind == "LORA" else "alpha"
+    return _config(data, alpha, CONFIG, ranks=kind == "LOKR")
+
+
+def read_header_config(metadata: Mapping[str, str]) -> dict[str, AdapterConfig]:
+    """Component -> configuration, from what diffusers writes into the header; {} if it did not."""
+    if HEADER not in metadata:
+        return {}
+    parts: dict[str, dict[str, Any]] = {}
+    for name, value in _object(metadata[HEADER], HEADER).items():
+        component, _, name_of_field = str(name).partition(".")
+        parts.setdefault(component, {})[name_of_field] = value
+    return {name: _config(data, "lora_alpha", HEADER) for name, data in parts.items()}
+
+
+def _object(text: str, name: str) -> dict[str, Any]:
+    if len(text) > MAX_CONFIG:
+        raise InvalidAdapter(f"{name} is over {MAX_CONFIG // 1024} KiB; a real one is about one.")
+    try:
+        data = json.loads(text, parse_constant=lambda _: float("nan"))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InvalidAdapter(f"{name} is not valid JSON ({error}).") from error
+    if not isinstance(data, dict):
+        raise InvalidAdapter(f"{name} is not a JSON object.")
+    return data
+
+
+def _config(data: Mapping[str, Any], alpha: str, where: str, ranks: bool = False) -> AdapterConfig:
+    """`ranks`: whether the factors' own shapes may leave a rank open."""
+    return AdapterConfig(
+        rank=_number(data.get("r"), "r", where) if ranks else None,
+        alpha=_number(data.get(alpha), alpha, where),
+        rslora=bool(data.get("use_rslora")),
+        rank_pattern=_patterns(data, "rank_pattern", where) if ranks else (),
+        alpha_pattern=_patterns(data, "alpha_pattern", where),
+        base_model=str(data.get("base_model_name_or_path") or "").replace("\\", "/")[:300],
+    )
+
+
+def _patterns(data: Mapping[str, Any], name: str, where: str) -> tuple[Pattern, ...]:
+    patterns = data.get(name) or {}
+    if not isinstance(patterns, dict):
+        raise InvalidAdapter(f"{name} in {where} is not an object.")
+    found = ((str(k), _number(v, name, where)) for k, v in patterns.items())
+    return tuple(_literal(key, name, value) for key, value in found if value is not None)
+
+
+def _literal(pattern: str, name: str, value: float) -> Pattern:
+    """A pattern of ours or PEFT's as the literal name it stands for; real regexes are refused."""
+    plain = pattern.removeprefix("^").removesuffix("$").replace("\\.", ".").replace("\\_", "_")
+    if any(c in "*+?()[]{}|\\^$" for c in plain):
+        raise InvalidAdapter(
+            f"{name} uses the regular expression '{pattern[:60]}'. Save the adapter with "
+            "plain module names in rank_pattern and alpha_pattern."
+        )
+    return Pattern(plain, pattern.startswith("^"), value)
+
+
+def _number(value: Any, name: str, where: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidAdapter(f"{name} in {where} is not a number.")
+    if not isfinite(value) or not 0 < value <= MAX_ALPHA:
+        raise InvalidAdapter(
+            f"{name} is {value}; expected a number above 0 and up to {MAX_ALPHA:.0f}."
+        )
+    return float(value)
+
+
+def _lookup(patterns: tuple[Pattern, ...], path: str, default: float | None) -> float | None:
+    return next((p.value for p in patterns if p.covers(path)), default)

@@ -1,0 +1,154 @@
+"""From the tensors of a file to LoRA factors: picks the dialect and the scaling of each module,
+and refuses by name whatever is left over."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+
+from lora_studio.adapter import LoraFactors
+from lora_studio.errors import InvalidAdapter
+from lora_studio.formats import attention_processor, diffusers, kohya, peft
+from lora_studio.formats.config import Scales
+from lora_studio.formats.dialect import Dialect, Place
+from lora_studio.formats.parts import Part, alpha_of, read_part, to_factors
+
+DIALECTS: tuple[Dialect, ...] = tuple(
+    cast(Dialect, module) for module in (peft, diffusers, attention_processor, kohya)
+)
+MAX_VALUES = 1 << 28
+"""Numbers in all factors together; 1 GiB. LoKr with whole factors can stand for far more."""
+
+_HINTS = {
+    "double_blocks": "These are Flux's own names",
+    "single_blocks": "These are Flux's own names",
+    "joint_blocks": "These are Stable Diffusion 3's own names",
+    "diffusion_model.": "These are names of the original model code",
+    "unet:": "This is the first LoRA format there was, which names modules by number",
+    "oft_": "This is an OFT adapter",
+    "on_input": "This is an IA³ adapter",
+    "w_norm": "The file also replaces norm layers",
+    ".diff": "The file replaces whole weights",
+    ".a1.weight": "This is a GLoRA adapter",
+    "bundle_emb": "The file also holds textual inversions",
+    "modules_to_save": "The file replaces whole weights",
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Factors by canonical path, the name of the dialect, and what was converted, as sentences."""
+
+    factors: dict[str, LoraFactors]
+    source_format: str
+    report: list[str]
+
+
+def pick(keys: Collection[str], metadata: Mapping[str, str]) -> Dialect:
+    """The dialect of a file; raises InvalidAdapter if none matches."""
+    found = next((d for d in DIALECTS if d.matches(keys, metadata)), None)
+    if found is None:
+        raise InvalidAdapter(
+            f"The tensor names are none that are read{_hint(keys)}. The file starts with "
+            f"'{next(iter(sorted(keys)), '')[:80]}'. Files of PEFT, diffusers, kohya and LyCORIS "
+            "(LoRA, LoCon, LoHa, LoKr, DoRA) can be uploaded; convert it to one of them."
+        )
+    return found
+
+
+def read_factors(
+    tensors: Iterable[tuple[str, np.ndarray]],
+    places: Mapping[str, Place | None],
+    scales: Scales,
+    dialect: str,
+) -> Reading:
+    """Module -> factors with the file's scaling; LoHa, LoKr and Tucker cores as exact LoRA.
+
+    Raises:
+        InvalidAdapter: tensors that belong to no module, a factor without its partner, or ranks
+            that do not agree; the names are listed.
+    """
+    _refuse_strangers([key for key, place in places.items() if place is None])
+    found: dict[str, dict[str, np.ndarray]] = {}
+    homes: dict[str, Place] = {}
+    for key, tensor in tensors:
+        place = places[key]
+        assert place is not None
+        if place.role in found.setdefault(place.path, {}):
+            raise InvalidAdapter(f"The file names '{place.path}' twice, once as '{key}'.")
+        found[place.path][place.role] = tensor
+        homes[place.path] = place
+    if not found:
+        raise InvalidAdapter("The file holds no LoRA factors (lora_A / lora_B tensors).")
+    _refuse_lonely(found)
+    factors: dict[str, LoraFactors] = {}
+    parts: dict[str, Part] = {}
+    for path in sorted(found):
+        part, home = read_part(path, found[path]), homes[path]
+        scaling = scales.scaling(
+            home.component, home.spelled, part.rank, alpha_of(path, found[path])
+        )
+        module = to_factors(path, part, found[path], scaling)
+        factors[path] = replace(module, component=home.component)
+        parts[path] = replace(part, A=part.A[:, :0], B=part.B[:0])
+        _check_total(factors)
+    payload = next((p.payload for p in parts.values() if p.payload != "LoRA"), "")
+    return Reading(factors, f"{dialect} {payload}".strip(), _conversions(parts, factors))
+
+
+def _refuse_strangers(keys: list[str]) -> None:
+    if not keys:
+        return
+    raise InvalidAdapter(
+        f"{len(keys)} tensors are not LoRA factors of a module that is known, such as "
+        f"{_some(keys)}{_hint(keys)}. Adapters that replace whole weights (modules_to_save) cannot "
+        "be composed; save without them."
+    )
+
+
+def _refuse_lonely(found: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    pairs = (("A", "B"), ("embedding_A", "embedding_B"))
+    lonely = [
+        path
+        for path, roles in found.items()
+        if not any(role.startswith(("hada_", "lokr_")) for role in roles)
+        and not any(a in roles and b in roles for a, b in pairs)
+    ]
+    if lonely:
+        raise InvalidAdapter(f"lora_A or lora_B is missing for {_some(lonely)}.")
+
+
+def _check_total(factors: Mapping[str, LoraFactors]) -> None:
+    if sum(m.A.size + m.B.size for m in factors.values()) > MAX_VALUES:
+        raise InvalidAdapter(
+            f"As LoRA this adapter would hold over {MAX_VALUES >> 20} million numbers, since its "
+            "updates have (nearly) full rank. Train with a lower rank or a larger LoKr factor."
+        )
+
+
+def _conversions(parts: Mapping[str, Part], factors: Mapping[str, LoraFactors]) -> list[str]:
+    converted = [path for path, part in parts.items() if part.converted]
+    counts = Counter(parts[path].payload for path in converted)
+    return [
+        f"{count} {_KINDS[payload]} became LoRA factors of the same updates, of rank "
+        f"{max(factors[p].rank for p in converted if parts[p].payload == payload)} at most."
+        for payload, count in sorted(counts.items())
+    ]
+
+
+_KINDS = {"LoRA": "convolutions with a Tucker core", "LoHa": "LoHa modules", "LoKr": "LoKr modules"}
+
+
+def _hint(keys: Iterable[str]) -> str:
+    found = (hint for key in sorted(keys) for mark, hint in _HINTS.items() if mark in key)
+    first = next(found, "")
+    return f" ({first})" if first else ""
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(f"'{n[:80]}'" for n in names[:3])
+    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")
