@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,9 @@ class GroupedRows:
             piece = pieces.get(name)
             if piece is None:
                 continue
+            if x.shape[0] != self.rows and behind - first == self.rows:
+                _add(piece, module, x, out)
+                continue
             if x.shape[0] != self.rows:
                 raise LoraStudioError(
                     f"Module '{name}' mixes the rows of a batch (input {tuple(x.shape)}), so "
@@ -78,8 +81,9 @@ def _add(piece: Piece, module: nn.Module, x: Tensor, out: Tensor) -> None:
     if isinstance(module, nn.Conv2d):
         height, width = module.kernel_size
         down = piece.A.view(len(piece.A), -1, height, width)  # (r, c_in, kh, kw)
-        given = (module.stride, module.padding, module.dilation)
-        update = conv2d(conv2d(x, down, None, *given), piece.B[:, :, None, None])
+        padding: Any = module.padding
+        low = conv2d(x, down, None, module.stride, padding, module.dilation)  # (n, r, h', w')
+        update = conv2d(low, piece.B[:, :, None, None])
     else:
         update = linear(linear(x, piece.A), piece.B)
     if piece.gain is not None:

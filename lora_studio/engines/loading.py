@@ -68,7 +68,7 @@ def load_base(base: str | Path, device: torch.device) -> tuple[PreTrainedModel, 
     where = resolve_base(str(base))
     if base == DEMO_BASE and not (Path(where) / "config.json").is_file():
         raise NotFound(f"The embedded demo model is missing from {where}. Run `make demo`.")
-    local = Path(where).is_dir() or _hub_is_away()
+    local = Path(where).is_dir() or hub_is_away()
     given: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local}
     try:
         config = AutoConfig.from_pretrained(where, **given)
@@ -85,11 +85,11 @@ def load_base(base: str | Path, device: torch.device) -> tuple[PreTrainedModel, 
         ) from error
     except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
         log.exception("loading base model %s", base)
-        raise LoraStudioError(_advice(base, error)) from error
+        raise LoraStudioError(explain(base, error, "causal language model")) from error
     return model, tokenizer
 
 
-def _hub_is_away() -> bool:
+def hub_is_away() -> bool:
     """Whether the Hub does not answer, so that a laptop without network need not wait through the
     Hub library's retries. Not asked where a proxy stands in between."""
     if getproxies():
@@ -103,7 +103,12 @@ def _hub_is_away() -> bool:
     return False
 
 
-def _advice(base: str | Path, error: Exception) -> str:
+def explain(base: str | Path, error: Exception, kind: str) -> str:
+    """Why a base model of this kind could not be loaded, and what to do."""
+    files = {
+        "causal language model": "config.json, safetensors weights and a tokenizer",
+        "diffusers pipeline": "model_index.json and a folder with safetensors for each part",
+    }[kind]
     text = str(error)
     lower = text.lower()
     if "can't allocate memory" in lower or "out of memory" in lower:
@@ -111,7 +116,7 @@ def _advice(base: str | Path, error: Exception) -> str:
     if "trust_remote_code" in lower or "custom code" in lower:
         return (
             f"'{base}' needs code from its own repository, which is never run here. Choose a model "
-            "that the transformers library knows itself."
+            "that the libraries know themselves."
         )
     if "gated" in lower or "401" in lower or "403" in lower:
         return (
@@ -120,8 +125,8 @@ def _advice(base: str | Path, error: Exception) -> str:
         )
     if Path(str(base)).is_dir():
         return (
-            f"The folder '{base}' could not be loaded as a causal language model "
-            f"({_first_line(text)}). It needs config.json, safetensors weights and a tokenizer."
+            f"The folder '{base}' could not be loaded as a {kind} "
+            f"({_first_line(text)}). It needs {files}."
         )
     if "safetensors" in lower:
         return f"'{base}' has no safetensors weights. Choose a model that ships them."
@@ -132,7 +137,7 @@ def _advice(base: str | Path, error: Exception) -> str:
         )
     return (
         f"'{base}' could not be loaded ({_first_line(text)}). Check the spelling of the Hub id, or "
-        "give the path of a local folder with config.json, safetensors and a tokenizer."
+        f"give the path of a local folder with {files}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Families of image models as data: which pipeline runs them, and where its prompt embeddings go."""
+"""Families of image models as data: which pipeline runs them, and where a prompt's embeddings go."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ class Family:
             adapters of the text encoder are refused.
         negative: whether a negative prompt is understood.
         size: side of a picture in pixels when nothing is said.
+        mixes_rows: whether the denoiser joins the rows of a batch inside, so that rows of
+            different adapters must run one after another.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Family:
     embeds: tuple[Embeds, ...] = ()
     negative: bool = True
     size: int = 1024
+    mixes_rows: bool = False
 
 
 FAMILIES: Registry[Family] = Registry("image family")
@@ -129,6 +132,7 @@ for _family in (
         ("text_encoder",),
         ("cond", "uncond"),
         strength=5.0,
+        mixes_rows=True,
     ),
 ):
     FAMILIES.register(_family.name, _family)

@@ -20,6 +20,7 @@ TASKS: dict[str, str] = {
         "embed",
         "generate",
         "plan_composition",
+        "render",
         "score",
         "validate",
     )

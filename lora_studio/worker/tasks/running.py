@@ -3,24 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from lora_studio.engines.loading import device_title
 from lora_studio.engines.rows import RowPlan
 from lora_studio.engines.text import TextEngine
+from lora_studio.errors import InvalidRequest
+from lora_studio.families import modality_of
 from lora_studio.formats import canonical
 from lora_studio.worker.job import JobContext
 
+if TYPE_CHECKING:
+    from lora_studio.engines.image import ImageEngine
+
 MAX_ROWS = 32
+BATCH_PER_ROW = 2
+"""Rows of the denoiser's batch for one picture: guidance doubles it."""
 
 
 def engine_for(args: Mapping[str, Any], ctx: JobContext) -> TextEngine:
-    """The engine for args base, device and max_rows. Another base or device frees the old one
-    first, since both together may not fit."""
+    """The language model for args base, device and max_rows."""
+    engine = _loaded(args, ctx)
+    if not isinstance(engine, TextEngine):
+        raise InvalidRequest(f"{args['base']} makes pictures; choose a language model.")
+    engine.decoder.max_rows = _max_rows(args)
+    return engine
+
+
+def image_engine_for(args: Mapping[str, Any], ctx: JobContext) -> ImageEngine:
+    """The image model for args base, device and max_rows."""
+    engine = _loaded(args, ctx)
+    if isinstance(engine, TextEngine):
+        raise InvalidRequest(f"{args['base']} writes text; choose an image model.")
+    engine.max_batch = BATCH_PER_ROW * _max_rows(args)
+    return engine
+
+
+def _loaded(args: Mapping[str, Any], ctx: JobContext) -> TextEngine | ImageEngine:
+    """Another base or device frees the old engine first, since both together may not fit."""
     base, device = str(args["base"]), str(args.get("device") or "auto")
-    max_rows = max(1, int(args.get("max_rows") or MAX_ROWS))
     if ctx.state.get("engine_key") != (base, device):
         ctx.progress(None, f"loading {base}")
         old = ctx.state.pop("engine", None)
@@ -28,15 +51,24 @@ def engine_for(args: Mapping[str, Any], ctx: JobContext) -> TextEngine:
         ctx.state.pop("status", None)
         if old is not None:
             old.close()
-        engine = TextEngine(base, device, max_rows)
+        if modality_of(base, args.get("modality") or "text") == "image":
+            from lora_studio.engines.image import ImageEngine
+
+            engine: TextEngine | ImageEngine = ImageEngine(base, device)
+        else:
+            engine = TextEngine(base, device, _max_rows(args))
         ctx.state |= {"engine": engine, "engine_key": (base, device)}
         ctx.state["status"] = lambda: facts(engine)
-    engine = ctx.state["engine"]
-    engine.decoder.max_rows = max_rows
-    return engine
+    return ctx.state["engine"]
 
 
-def load_adapters(engine: TextEngine, paths: Mapping[str, str], ctx: JobContext) -> None:
+def _max_rows(args: Mapping[str, Any]) -> int:
+    return max(1, int(args.get("max_rows") or MAX_ROWS))
+
+
+def load_adapters(
+    engine: TextEngine | ImageEngine, paths: Mapping[str, str], ctx: JobContext
+) -> None:
     """Makes the adapters of a job resident, reading the missing ones from their blobs."""
     missing = [adapter_id for adapter_id in paths if not engine.bank.has(adapter_id)]
     for done, adapter_id in enumerate(missing):
@@ -51,7 +83,7 @@ def row_plan(row: Mapping[str, Any]) -> RowPlan:
     return RowPlan(terms, bool(row.get("fuse", False)))
 
 
-def facts(engine: TextEngine) -> dict[str, Any]:
+def facts(engine: TextEngine | ImageEngine) -> dict[str, Any]:
     """What the lane's status tells of the engine; memory in bytes."""
     gpu = None
     if engine.device.type == "cuda":

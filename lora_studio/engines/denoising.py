@@ -1,0 +1,239 @@
+"""The one wrapper around a denoiser's forward pass: expands each picture into the branches its
+plan asks for at this step, runs them with their adapters, and aggregates the predictions."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lora_studio.composition.schedule import Aggregator, Scheduled, StepView, Weights
+from lora_studio.engines.adapter_bank import AdapterBank
+from lora_studio.engines.grouped_rows import GroupedRows, Piece
+from lora_studio.engines.prompt_embeds import PromptEmbeds
+from lora_studio.families.family import Family
+
+UNBATCHED = frozenset({"img_ids", "txt_ids"})
+"""Arguments whose first dimension is never the batch."""
+KEPT = 16
+"""Sets of weighted factors remembered between steps."""
+
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One branch of one picture at this step."""
+
+    row: int
+    branch: int
+    key: Key
+    weights: Weights
+
+
+class Conductor:
+    """Stands in for `denoiser.forward` while pictures are made.
+
+    Args:
+        bank: holds every adapter of the plans.
+        plans: one per picture of the batch.
+        steps: steps of the run.
+        grid: (height, width) of the prediction in latent pixels, or in tokens where packed.
+        embeds: prompt embeddings by picture and text weights, or None to leave the pipeline's.
+        max_batch: largest batch given to the denoiser; more is run in parts.
+    """
+
+    def __init__(
+        self,
+        bank: AdapterBank,
+        family: Family,
+        plans: Sequence[Scheduled],
+        steps: int,
+        grid: tuple[int, int],
+        embeds: PromptEmbeds | None,
+        max_batch: int,
+    ) -> None:
+        self._bank, self._family, self._plans = bank, family, plans
+        self._steps, self._grid, self._embeds = steps, grid, embeds
+        self._max_batch = max(1, max_batch)
+        self._step = self._call = 0
+        self._aggregators: dict[tuple[int, int], Aggregator] = {}
+        self._pieces: OrderedDict[Key, Mapping[str, Piece]] = OrderedDict()
+        self._forward: Callable[..., Any] = _nowhere
+        self.evaluated = [0] * len(plans)
+        self.calls = 0
+
+    @contextmanager
+    def conducting(self, denoiser: nn.Module) -> Iterator[None]:
+        """Within, the denoiser's forward is this object; whatever happens, it is put back."""
+        own = denoiser.__dict__.get("forward")
+        self._forward = denoiser.forward
+        denoiser.forward = self
+        try:
+            yield
+        finally:
+            if own is None:
+                del denoiser.forward
+            else:
+                denoiser.forward = own
+
+    def step_ended(self) -> None:
+        """To be called after each step of the scheduler."""
+        self._step += 1
+        self._call = 0
+
+    def passes(self, row: int) -> float:
+        """Denoiser evaluations of a picture per evaluation of a plain run."""
+        return self.evaluated[row] / max(self.calls, 1)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        batch = _batch_size([*args, *kwargs.values()])
+        halves = self._halves(batch)
+        jobs = self._evaluations()
+        parts: dict[tuple[int, int], Tensor] = {}
+        for chunk in self._chunks(jobs, max(1, self._max_batch // len(halves))):
+            for job, prediction in zip(
+                chunk, self._run(chunk, halves, batch, args, kwargs), strict=True
+            ):
+                parts[job.row, job.branch] = prediction  # (halves, ...)
+        self._call += 1
+        self.calls += 1
+        return self._result(parts, halves, kwargs.get("return_dict", True))
+
+    def _halves(self, batch: int) -> tuple[str, ...]:
+        if batch == 2 * len(self._plans):
+            return self._family.halves
+        return ("cond",) if self._call == 0 else ("uncond",)
+
+    def _evaluations(self) -> list[Evaluation]:
+        """Branches to run, those under the same weights side by side."""
+        step = min(self._step, self._steps - 1)
+        jobs: list[Evaluation] = []
+        for row, plan in enumerate(self._plans):
+            wanted = self._aggregator(row).wanted(step, self._steps)
+            for branch in wanted:
+                weights = plan.branches[branch].schedule(step, self._steps)
+                jobs.append(Evaluation(row, branch, _key(weights), weights))
+            self.evaluated[row] += len(wanted)
+        order = {key: place for place, key in enumerate(dict.fromkeys(job.key for job in jobs))}
+        return sorted(jobs, key=lambda job: order[job.key])
+
+    def _chunks(self, jobs: Sequence[Evaluation], most: int) -> Iterator[Sequence[Evaluation]]:
+        """Parts of at most `most` evaluations, of one set of weights where rows are mixed."""
+        start = 0
+        for place in range(1, len(jobs) + 1):
+            ends = place == len(jobs) or place - start == most
+            if ends or (self._family.mixes_rows and jobs[place].key != jobs[start].key):
+                yield jobs[start:place]
+                start = place
+
+    def _run(
+        self,
+        jobs: Sequence[Evaluation],
+        halves: tuple[str, ...],
+        batch: int,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> list[Tensor]:
+        rows, width = len(self._plans), len(halves)
+        index = [half * rows + job.row for job in jobs for half in range(width)]
+        groups = []
+        for place, job in enumerate(jobs):
+            first = place * width
+            if groups and groups[-1][3] == job.key:
+                first = groups.pop()[0]
+            groups.append((first, (place + 1) * width, self._factors(job), job.key))
+        taken_args = [_take(value, index, batch) for value in args]
+        taken = {k: v if k in UNBATCHED else _take(v, index, batch) for k, v in kwargs.items()}
+        if self._embeds is not None:
+            step = min(self._step, self._steps - 1)
+            chosen = [
+                (job.row, self._plans[job.row].branches[job.branch].text_weights(step, self._steps))
+                for job in jobs
+            ]
+            self._embeds.put(taken, chosen, halves)
+        grouped = GroupedRows(tuple(group[:3] for group in groups if group[2]), len(index))
+        with self._bank.active(grouped):
+            out = self._forward(*taken_args, **taken)
+        sample = out[0] if isinstance(out, tuple) else out.sample
+        if isinstance(sample, list):
+            sample = torch.stack(sample)
+        return list(sample.unflatten(0, (len(jobs), width)).unbind(0))
+
+    def _result(
+        self, parts: Mapping[tuple[int, int], Tensor], halves: tuple[str, ...], as_output: bool
+    ) -> Any:
+        whole: list[Tensor] = []
+        for row in range(len(self._plans)):
+            mine = {branch: p for (owner, branch), p in parts.items() if owner == row}
+            whole.append(self._combine(row, mine, halves))
+        joined = torch.stack(whole, dim=1).flatten(0, 1)  # (halves * rows, ...)
+        if self._family.name == "z-image":
+            return (list(joined.unbind(0)),)
+        if as_output:
+            from diffusers.models.modeling_outputs import Transformer2DModelOutput
+
+            return Transformer2DModelOutput(sample=joined)
+        return (joined,)
+
+    def _combine(self, row: int, parts: dict[int, Tensor], halves: tuple[str, ...]) -> Tensor:
+        first = next(iter(parts.values()))
+        frames = first.ndim == 5  # (halves, channels, 1, height, width)
+        if frames:
+            parts = {branch: part.flatten(1, 2) for branch, part in parts.items()}
+        packed = first.ndim == 3
+        tokens = self._grid[0] * self._grid[1] == first.shape[1]
+        size = self._grid if packed and tokens else tuple(first.shape[1 if packed else -2 :][:2])
+        size = (first.shape[1],) if packed and not tokens else size
+        view = StepView(min(self._step, self._steps - 1), self._steps, halves, size)
+        found = self._aggregator(row, self._call - 1).combine(parts, view)
+        return found.unflatten(1, first.shape[1:3]) if frames else found
+
+    def _aggregator(self, row: int, call: int | None = None) -> Aggregator:
+        place = (row, self._call if call is None else call)
+        if place not in self._aggregators:
+            self._aggregators[place] = self._plans[row].aggregator()
+        return self._aggregators[place]
+
+    def _factors(self, job: Evaluation) -> Mapping[str, Piece]:
+        if job.key in self._pieces:
+            self._pieces.move_to_end(job.key)
+            return self._pieces[job.key]
+        found = self._bank.pieces(job.weights, (f"{self._family.denoiser}.",))
+        self._pieces[job.key] = found
+        if len(self._pieces) > KEPT:
+            self._pieces.popitem(last=False)
+        return found
+
+
+def _key(weights: Weights) -> Key:
+    return tuple(
+        (i, w if isinstance(w, int | float) else tuple(sorted(w.items())))
+        for i, w in sorted(weights.items())
+        if w
+    )
+
+
+def _batch_size(values: Sequence[Any]) -> int:
+    first = next(v for v in values if isinstance(v, Tensor | list))
+    return len(first)
+
+
+def _take(value: Any, index: Sequence[int], batch: int) -> Any:
+    """The rows `index` of whatever carries one entry per row; anything else as it is."""
+    if isinstance(value, Tensor) and value.ndim and value.shape[0] == batch:
+        return value[torch.tensor(index, device=value.device)]
+    if isinstance(value, list) and len(value) == batch:
+        return [value[i] for i in index]
+    if isinstance(value, dict):
+        return {name: _take(item, index, batch) for name, item in value.items()}
+    return value
+
+
+def _nowhere(*args: Any, **kwargs: Any) -> Any:
+    raise RuntimeError("the conductor stands in for no denoiser")
