@@ -18,7 +18,8 @@ from lora_studio.gallery.failures import storage_errors
 
 log = logging.getLogger(__name__)
 
-_SUFFIX = ".safetensors"
+WEIGHTS = ".safetensors"
+PICTURES = ".png"
 
 
 class BlobStore:
@@ -26,17 +27,19 @@ class BlobStore:
 
     Args:
         root: folder of the files; temporary files stay on the same file system, in root/tmp.
+        suffix: ending of every file.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, suffix: str = WEIGHTS) -> None:
         self.root = root
+        self._suffix = suffix
         self._staging = root / "tmp"
         with storage_errors():
             self._staging.mkdir(parents=True, exist_ok=True)
 
     def path(self, sha: str) -> Path:
         """Where the file with this digest is or would be."""
-        return self.root / sha[:2] / f"{sha}{_SUFFIX}"
+        return self.root / sha[:2] / f"{sha}{self._suffix}"
 
     def put(self, data: bytes) -> str:
         """Stores `data` durably and returns its sha256. Storing it again changes nothing.
@@ -108,7 +111,7 @@ class BlobStore:
                 yield from (
                     path
                     for path in folder.iterdir()
-                    if path.suffix == _SUFFIX and path.stem not in keep
+                    if path.suffix == self._suffix and path.stem not in keep
                 )
 
 

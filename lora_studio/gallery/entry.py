@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from lora_studio.adapter import AdapterCard
+from lora_studio.adapter import AdapterCard, Modality
 
 EntryKind = Literal["uploaded", "composed", "demo"]
 ReasonKind = Literal["sample", "keyword", "card", ""]
@@ -22,8 +22,12 @@ class Entry:
         module_kinds: last names of the modules ("q_proj"), in order of appearance.
         parameters, bytes: stored values; size of the stored file.
         norm: Frobenius norm of all updates together.
-        layer_norms: Frobenius norm per layer index; 0 where a layer has no factors.
+        layer_norms: Frobenius norm per layer index, 0 where a layer has no factors; of an image
+            adapter, per block of the pipeline it acts on, in their order.
         warnings: what a person should know before use, as sentences.
+        modality: whether it adapts a model of text or of images.
+        components: parts of the model it touches, such as ("text_encoder", "unet").
+        thumbnail: digest of its picture, "" if it has none.
         described_by: what places it in the search: its samples, its card, or nothing yet.
         created: ISO 8601 in UTC.
     """
@@ -50,6 +54,9 @@ class Entry:
     norm: float = 0.0
     layer_norms: tuple[float, ...] = ()
     warnings: tuple[str, ...] = ()
+    modality: Modality = "text"
+    components: tuple[str, ...] = ("model",)
+    thumbnail: str = ""
     described_by: Literal["samples", "card", ""] = ""
     kind: EntryKind = "uploaded"
     owner: str = ""

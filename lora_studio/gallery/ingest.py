@@ -7,6 +7,7 @@ from dataclasses import asdict
 import numpy as np
 
 from lora_studio.adapter import Adapter, LoraFactors
+from lora_studio.gallery.blocks import block_norms
 from lora_studio.gallery.entry import Entry, EntryKind
 
 _MAX_LAYERS = 1024
@@ -21,12 +22,14 @@ def describe(
     kind: EntryKind | None = None,
     owner: str = "",
     visibility: str = "public",
+    thumbnail: str = "",
 ) -> Entry:
     """The entry of `adapter`; dynamic fields (created, deleted, described_by) are left open.
 
     Args:
         size: bytes of the stored file.
         recipe: id of the recipe that made it, or "" to keep the card's.
+        thumbnail: digest of its picture, "" for none.
         kind: where it came from, or None to tell by its recipe, parents and owner.
     """
     composed = bool(recipe or adapter.card.recipe or adapter.card.parents)
@@ -45,8 +48,11 @@ def describe(
         parameters=adapter.parameters,
         bytes=size,
         norm=_finite(np.sqrt(sum(n * n for n in norms.values()))),
-        layer_norms=_layer_norms(norms),
+        layer_norms=_depth_norms(adapter, norms),
         warnings=tuple(_warnings(adapter, norms)),
+        modality=adapter.modality,
+        components=adapter.components,
+        thumbnail=thumbnail,
         kind=kind or origin,
         owner=owner,
         visibility=visibility,
@@ -61,6 +67,12 @@ def _kind(module: str) -> str:
 def _layer(module: str) -> int | None:
     numbers = [int(part) for part in module.split(".") if part.isdecimal() and len(part) < 6]
     return numbers[0] if numbers and numbers[0] < _MAX_LAYERS else None
+
+
+def _depth_norms(adapter: Adapter, norms: dict[str, float]) -> tuple[float, ...]:
+    if adapter.modality == "image":
+        return tuple(_finite(norm) for norm in block_norms(norms.items()).values())
+    return _layer_norms(norms)
 
 
 def _layer_norms(norms: dict[str, float]) -> tuple[float, ...]:

@@ -19,7 +19,7 @@ from lora_studio.retrieval.index import VectorIndex
 
 Filters = Mapping[str, Sequence[Hashable]]
 
-FACETS = ("base", "tags", "contributors", "licences", "ranks", "kinds")
+FACETS = ("base", "modality", "tags", "contributors", "licences", "ranks", "kinds")
 
 _SHOWN = 60
 _LEAST_PREFIX = 8
@@ -67,6 +67,7 @@ class Shelf:
         self.keywords.add(slot, entry)
         values = (
             (entry.base_model,),
+            (entry.modality,),
             entry.tags,
             (entry.contributor,),
             (entry.licence,),

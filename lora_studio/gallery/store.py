@@ -72,8 +72,11 @@ class Store:
                     "Update LoRA Studio, or set LORA_STUDIO_DATA to another folder."
                 )
             if not schema:
-                bump(connection, "schema", t.SCHEMA)
                 bump(connection, "identity", randbits(48))
+            elif schema < t.SCHEMA:
+                t.upgrade(connection, schema)
+            if schema < t.SCHEMA:
+                bump(connection, "schema", t.SCHEMA - schema)
 
     def close(self) -> None:
         """Closes all connections."""
@@ -152,6 +155,8 @@ class Store:
                 base_model=entry.base_model,
                 title=entry.title,
                 kind=entry.kind,
+                modality=entry.modality,
+                thumbnail=entry.thumbnail,
                 owner=entry.owner,
                 visibility=entry.visibility,
                 review_state=entry.review_state,
@@ -181,8 +186,9 @@ class Store:
         return gone
 
     def blobs(self, connection: Connection) -> set[str]:
-        """Digests of all files that a row refers to."""
-        return set(connection.execute(select(t.adapters.c.blob)).scalars())
+        """Digests of all files that a row refers to, weights and thumbnails."""
+        rows = connection.execute(select(t.adapters.c.blob, t.adapters.c.thumbnail))
+        return {digest for row in rows for digest in row}
 
     def tests(self, adapter_id: str) -> list[dict[str, Any]]:
         """The test prompts stored with an adapter."""
@@ -215,6 +221,7 @@ def _stored(row: RowMapping) -> Stored:
     entry = replace(
         Entry.from_dict(json.loads(row["entry"])),
         described_by=row["source"] or "",
+        thumbnail=row["thumbnail"],
         owner=row["owner"],
         visibility=row["visibility"],
         review_state=row["review_state"],

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
+    Connection,
     Engine,
     Float,
     ForeignKey,
@@ -21,8 +22,16 @@ from sqlalchemy import (
     event,
 )
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the tables below."""
+
+ADDED = {
+    2: (
+        "ALTER TABLE adapters ADD COLUMN modality VARCHAR(8) NOT NULL DEFAULT 'text'",
+        "ALTER TABLE adapters ADD COLUMN thumbnail VARCHAR(64) NOT NULL DEFAULT ''",
+    ),
+}
+"""Version -> what brings the tables of the version before up to it."""
 
 metadata = MetaData()
 
@@ -35,6 +44,8 @@ adapters = Table(
     Column("base_model", Text, nullable=False),
     Column("title", Text, nullable=False),
     Column("kind", String(16), nullable=False),
+    Column("modality", String(8), nullable=False, server_default="text"),
+    Column("thumbnail", String(64), nullable=False, server_default=""),  # digest of its PNG
     Column("owner", Text, nullable=False),
     Column("visibility", String(16), nullable=False),
     Column("review_state", String(16), nullable=False),
@@ -91,6 +102,13 @@ counters = Table(
     Column("name", String(32), primary_key=True),
     Column("value", BigInteger, nullable=False),
 )
+
+
+def upgrade(connection: Connection, schema: int) -> None:
+    """Brings tables written at an earlier version up to `SCHEMA`; rows keep what they say."""
+    for version in range(schema + 1, SCHEMA + 1):
+        for statement in ADDED[version]:
+            connection.exec_driver_sql(statement)
 
 
 def open_engine(path: Path) -> Engine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 
 from lora_studio.errors import StorageFull
 from lora_studio.gallery.blobs import BlobStore
@@ -19,7 +20,7 @@ TOMBSTONE_GRACE = 7 * 24 * 3600.0
 
 
 def clear_leftovers(
-    store: Store, blobs: BlobStore, orphan_grace: float, tombstone_grace: float
+    store: Store, files: Sequence[BlobStore], orphan_grace: float, tombstone_grace: float
 ) -> None:
     """Removes leftovers older than the two graces, in seconds.
 
@@ -27,13 +28,15 @@ def clear_leftovers(
     full is logged and does not keep the gallery shut.
     """
     try:
-        _sweep(store, blobs, orphan_grace)
+        _sweep(store, files, orphan_grace)
         if store.purge(time.time() - tombstone_grace):
-            _sweep(store, blobs, orphan_grace)
+            _sweep(store, files, orphan_grace)
     except StorageFull as error:
         log.warning("deleted adapters could not be removed: %s", error)
 
 
-def _sweep(store: Store, blobs: BlobStore, grace: float) -> None:
+def _sweep(store: Store, files: Sequence[BlobStore], grace: float) -> None:
     with store.write() as connection:  # nothing is between its rename and its commit
-        blobs.sweep(store.blobs(connection), grace)
+        kept = store.blobs(connection)
+        for blobs in files:
+            blobs.sweep(kept, grace)

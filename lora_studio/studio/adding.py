@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -21,23 +22,45 @@ def add_adapter(
     path: str,
     card: Mapping[str, Any],
     actor: str,
+    fallback: str = "",
 ) -> Steps:
-    """Yields progress; returns the entry with {report, existed}."""
+    """Yields progress; returns the entry with {report, existed}.
+
+    Args:
+        fallback: base model to take where neither file nor card names one and the weights do not
+            tell it.
+    """
     out = settings.scratch_dir / f"{uuid4().hex}.safetensors"
+    drawn: Path | None = None
+    try:
+        result = yield from flow.run(_job(settings, path, out, card))
+        if fallback and not result["card"]["base_model"]:
+            again = {**card, "base_model": fallback}
+            result = yield from flow.run(_job(settings, path, out, again))
+        drawn = Path(result["thumbnail"]) if result.get("thumbnail") else None
+        adapter = canonical.read(out, AdapterCard.from_dict(result["card"]))
+        existed = gallery.has(adapter.id)
+        entry = gallery.add(
+            adapter,
+            owner=actor,
+            tests=result["tests"],
+            thumbnail=drawn.read_bytes() if drawn else b"",
+        )
+    finally:
+        out.unlink(missing_ok=True)
+        if drawn:
+            drawn.unlink(missing_ok=True)
+    report = list(result["report"])
+    if existed:
+        report.append("The very same weights were already here; nothing was added twice.")
+    return {**entry.to_dict(), "report": report, "existed": existed}
+
+
+def _job(settings: Settings, path: str, out: Path, card: Mapping[str, Any]) -> Job:
     args = {
         "path": path,
         "out": str(out),
         "card": dict(card),
         "max_bytes": settings.max_upload_bytes,
     }
-    try:
-        result = yield from flow.run(Job("validate", args, "light"))
-        adapter = canonical.read(out, AdapterCard.from_dict(result["card"]))
-        existed = gallery.has(adapter.id)
-        entry = gallery.add(adapter, owner=actor, tests=result["tests"])
-    finally:
-        out.unlink(missing_ok=True)
-    report = list(result["report"])
-    if existed:
-        report.append("The very same weights were already here; nothing was added twice.")
-    return {**entry.to_dict(), "report": report, "existed": existed}
+    return Job("validate", args, "light")

@@ -8,22 +8,20 @@ from uuid import uuid4
 
 from lora_studio.compare import MAX_PROMPTS
 from lora_studio.composition import Recipe
-from lora_studio.demo.vocabulary import example_prompts, unknown_words
 from lora_studio.errors import InvalidRequest, WorkerFailed
 from lora_studio.gallery import Gallery
-from lora_studio.settings import DEMO_BASE, Settings
-from lora_studio.studio import exports, facts
+from lora_studio.settings import Settings
 from lora_studio.studio.adding import add_adapter
+from lora_studio.studio.at_once import AtOnce
 from lora_studio.studio.columns import Columns
-from lora_studio.studio.comparing import PATIENCE, Comparer, list_suites
-from lora_studio.studio.composing import Composer
+from lora_studio.studio.comparing import PATIENCE, Comparer
+from lora_studio.studio.demos import add_demo
 from lora_studio.studio.flow import Flow, Steps
-from lora_studio.studio.librarian import Librarian
 from lora_studio.worker.job import Job, Worker
 from lora_studio.worker.local import LocalWorker
 
 
-class Studio:
+class Studio(AtOnce):
     """Gallery, workers and everything that can be done with them.
 
     Methods that take long return a Flow: iterate its events, or call `.result()`. All take `actor`,
@@ -31,15 +29,9 @@ class Studio:
     """
 
     def __init__(self, settings: Settings, gallery: Gallery, worker: Worker) -> None:
-        self.settings = settings
-        self.gallery = gallery
-        self.worker = worker
-        self.librarian = Librarian(settings, gallery, worker)
-        self._composer = Composer(settings, gallery)
+        super().__init__(settings, gallery, worker)
         columns = Columns(gallery, self._composer)
         self._comparer = Comparer(settings, gallery, self.librarian, columns)
-        self.scratch = settings.scratch_dir
-        self.scratch.mkdir(parents=True, exist_ok=True)
 
     @classmethod
     def open(cls, settings: Settings | None = None) -> Studio:
@@ -48,7 +40,7 @@ class Studio:
         worker = LocalWorker(settings)
         worker.start()
         studio = cls(settings, Gallery.open(settings), worker)
-        studio.librarian.add_demo()
+        add_demo(settings, studio.gallery)
         studio.librarian.start()
         worker.submit(studio._describe(settings.base_model))  # so that the first run is quick
         return studio
@@ -65,85 +57,6 @@ class Studio:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # -- at once ---------------------------------------------------------------------------------
-
-    def get_status(self, *, actor: str = "") -> dict[str, Any]:
-        """Device, memory, queue and search mode, as the header shows them."""
-        return facts.status(self.settings, self.gallery, self.worker, self.librarian)
-
-    def list_base_models(self, *, actor: str = "") -> list[dict[str, Any]]:
-        """Base models of the gallery's adapters, the configured one first."""
-        return facts.base_models(self.settings, self.gallery)
-
-    def search_adapters(
-        self, query: str = "", *, patience: float | None = None, actor: str = "", **filters: Any
-    ) -> dict[str, Any]:
-        """Searches the gallery by meaning, or by keywords until the embedder is ready.
-
-        Args:
-            filters: base, tags, contributors, licences, ranks, kinds, sort, offset, limit.
-        """
-        waits = {} if patience is None else {"patience": patience}
-        vector = self.librarian.query_vector(query, **waits) if query.strip() else None
-        return self.gallery.search(query, vector, **filters).to_dict()
-
-    def get_adapter(self, id: str, *, actor: str = "") -> dict[str, Any]:
-        """One adapter with its modules, similar adapters and number of test prompts."""
-        entry = self.gallery.get(id)
-        adapter = self.gallery.adapter(entry.id)
-        table = [
-            {"module": n, "rank": m.rank, "d_in": m.d_in, "d_out": m.d_out, "norm": m.norm()}
-            for n, m in adapter.factors.items()
-        ]
-        return {
-            **entry.to_dict(),
-            "module_table": table,
-            "tests": len(self.gallery.tests(entry.id)),
-            "similar": [hit.to_dict() for hit in self.gallery.similar(entry.id)],
-        }
-
-    def delete_adapter(self, id: str, *, actor: str = "") -> None:
-        """Takes an adapter out of the gallery; `restore_adapter` brings it back."""
-        self.gallery.delete(id)
-
-    def restore_adapter(self, id: str, *, actor: str = "") -> None:
-        """Undoes `delete_adapter`."""
-        self.gallery.restore(id)
-
-    def list_methods(self, *, actor: str = "") -> list[dict[str, Any]]:
-        """All methods with their parameters, in the order of the menu."""
-        return facts.methods()
-
-    def get_recipe(self, id: str, *, actor: str = "") -> dict[str, Any]:
-        """A stored recipe as {id, yaml, recipe, result, adapter_id, created}."""
-        found = self.gallery.get_recipe(id)
-        return {**found, "recipe": Recipe.from_yaml(found["yaml"]).to_dict()}
-
-    def hint_for(self, prompt: str, base: str = "", *, actor: str = "") -> dict[str, Any] | None:
-        """Words the demo model has never seen, with prompts to try instead; None if all is well."""
-        if (base or self.settings.base_model) != DEMO_BASE:
-            return None
-        unknown = unknown_words(prompt)
-        return {"unknown": unknown, "examples": example_prompts(4, seed=0)} if unknown else None
-
-    def list_suites(self, *, actor: str = "") -> list[dict[str, str]]:
-        """Test files that belong to no adapter, as {name, title}: tasks that need several."""
-        return list_suites()
-
-    def export_adapter(self, id: str, format: str = "peft", *, actor: str = "") -> str:
-        """Path of a zip that `PeftModel.from_pretrained` loads once unpacked."""
-        if format != "peft":
-            raise InvalidRequest(f"There is no export format '{format}'. There is: peft.")
-        return str(exports.export_peft(self.gallery, id, self.scratch / "exports"))
-
-    def export_routed(self, recipe: Mapping[str, Any], *, actor: str = "") -> str:
-        """Path of a zip of a routed plan's sources, its recipe and a script that runs it."""
-        checked = self._composer.full_ids(Recipe.from_dict(recipe))
-        folder = self.scratch / "exports"
-        return str(exports.export_routed(self.gallery, checked, self.settings.embedder, folder))
-
-    # -- jobs ------------------------------------------------------------------------------------
-
     def check_base(self, base: str, *, actor: str = "") -> Flow:
         """Loads a base model; result {device, parameters, dtype, ...}."""
         return Flow(self.worker, lambda flow: flow.run(self._describe(base)))
@@ -152,13 +65,24 @@ class Studio:
         return Job("describe_base", {"base": base, "device": self.settings.device}, "model")
 
     def add_adapter(
-        self, path: str, card: Mapping[str, Any] | None = None, *, actor: str = ""
+        self,
+        path: str,
+        card: Mapping[str, Any] | None = None,
+        *,
+        fallback_base: str = "",
+        actor: str = "",
     ) -> Flow:
-        """Checks a file and adds it; result is its entry with {report, existed}."""
+        """Checks a file and adds it; result is its entry with {report, existed}.
+
+        Args:
+            fallback_base: base model to take where nothing else tells it.
+        """
 
         def steps(flow: Flow) -> Steps:
             given = dict(card or {})
-            result = yield from add_adapter(flow, self.settings, self.gallery, path, given, actor)
+            result = yield from add_adapter(
+                flow, self.settings, self.gallery, path, given, actor, fallback_base
+            )
             self.librarian.changed()
             return result
 

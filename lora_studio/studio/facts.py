@@ -1,15 +1,14 @@
-"""What the studio tells about itself: its status, its base models, its methods."""
+"""What the studio tells about itself: its status and its methods."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from lora_studio.composition import METHODS
 from lora_studio.gallery import Gallery
-from lora_studio.settings import DEMO_BASE, Settings
+from lora_studio.settings import Settings
 from lora_studio.studio.librarian import Librarian
 from lora_studio.worker.job import Worker
 
@@ -38,21 +37,6 @@ def status(
     }
 
 
-def base_models(settings: Settings, gallery: Gallery) -> list[dict[str, Any]]:
-    """Base models of the gallery's adapters, the configured one first."""
-    facets = gallery.search(limit=1).facets.get("base", [])
-    counts = {f["value"]: f["count"] for f in facets if f["value"]}
-    return [
-        {
-            "id": name,
-            "title": "Demo (tiny Llama)" if name == DEMO_BASE else name,
-            "kind": _kind(name),
-            "adapters": counts.get(name, 0),
-        }
-        for name in dict.fromkeys([settings.base_model, *counts])
-    ]
-
-
 def methods() -> list[dict[str, Any]]:
     """Every method with its parameters, in the order of the menu."""
     return [
@@ -67,9 +51,3 @@ def methods() -> list[dict[str, Any]]:
         }
         for m in METHODS
     ]
-
-
-def _kind(name: str) -> str:
-    if name == DEMO_BASE:
-        return "demo"
-    return "folder" if Path(name).is_dir() else "hub"

@@ -1,9 +1,8 @@
-"""Keeps the gallery searchable: brings the demo in once, embeds what has no vectors yet."""
+"""Keeps the gallery searchable: embeds queries, and adapters that have no vectors yet."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import threading
 from collections import OrderedDict
@@ -12,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from lora_studio.errors import LoraStudioError, NotFound, WorkerFailed
-from lora_studio.formats import load
 from lora_studio.gallery import Gallery
 from lora_studio.settings import Settings
 from lora_studio.worker.job import Job, Worker
@@ -29,7 +27,7 @@ class Librarian:
     """Embeds queries and adapters through the light worker.
 
     Args:
-        settings: names the embedder and the demo's folder.
+        settings: names the embedder.
     """
 
     def __init__(self, settings: Settings, gallery: Gallery, worker: Worker) -> None:
@@ -69,25 +67,6 @@ class Librarian:
         if self.problem:
             raise LoraStudioError(self.problem)
         return self._settled.wait(timeout)
-
-    def add_demo(self) -> int:
-        """Adds the embedded adapters to the gallery, once per version of them, in place of an
-        earlier version's; returns how many.
-
-        The gallery shows the newest first, so good neighbours, which compose best, come last.
-        """
-        folder = self._settings.demo_adapters_dir
-        folders = sorted(p.parent for p in folder.glob("*/adapter_config.json"))
-        version = _digest(folders)
-        if not folders or self._gallery.get_note("demo", None) == version:
-            return 0
-        for old in self._gallery.search(kinds=("demo",), limit=1000).hits:
-            self._gallery.delete(old.entry.id)
-        demo = [load(path) for path in reversed(folders)]
-        for loaded in sorted(demo, key=lambda found: "good-neighbour" in found.adapter.card.tags):
-            self._gallery.add(loaded.adapter, tests=loaded.tests, kind="demo")
-        self._gallery.put_note("demo", version)
-        return len(folders)
 
     def query_vector(self, text: str, patience: float = PATIENCE) -> np.ndarray | None:
         """(dim,) unit vector of a query, or None if it is not to be had within `patience`."""
@@ -155,13 +134,3 @@ class Librarian:
             vectors = self.embed(texts)
             with contextlib.suppress(NotFound):  # deleted meanwhile
                 self._gallery.set_vectors(adapter_id, embedder, vectors, source)
-
-
-def _digest(folders: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for folder in folders:
-        for name in ("adapter_model.safetensors", "README.md", "test.jsonl"):
-            file = folder / name
-            digest.update(f"{folder.name}/{name}".encode())
-            digest.update(file.read_bytes() if file.is_file() else b"")
-    return digest.hexdigest()

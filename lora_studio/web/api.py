@@ -54,7 +54,11 @@ def register(studio: Any) -> None:
     """Adds the endpoints to the Blocks being built."""
 
     def search_adapters(
-        query: str = "", base: str = "", sort: str = "relevance", limit: int = 48
+        query: str = "",
+        base: str = "",
+        sort: str = "relevance",
+        limit: int = 48,
+        modality: str = "",
     ) -> dict:
         """Searches the gallery by what adapters do.
 
@@ -63,9 +67,11 @@ def register(studio: Any) -> None:
             base: base model to keep to; empty for all.
             sort: "relevance", "newest", "size" or "title".
             limit: most hits to return.
+            modality: "text" or "image"; empty for both.
         """
+        filters = {"base": base or None, "modality": modality or None}
         with _plain_errors():
-            return studio.search_adapters(query, base=base or None, sort=sort, limit=int(limit))
+            return studio.search_adapters(query, sort=sort, limit=int(limit), **filters)
 
     def plan_composition(recipe: dict) -> dict:
         """Dry run of a recipe: rank, size, cosine to each source, sign conflict, warnings.

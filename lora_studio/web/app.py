@@ -48,7 +48,9 @@ def _status(studio: Any) -> dict[str, Any]:
 
 
 def _base_choices(studio: Any) -> list[tuple[str, str]]:
-    return [(base["title"], base["id"]) for base in studio.list_base_models()]
+    makes = {"text": "text", "image": "images"}
+    bases = studio.list_base_models()
+    return [(f"{base['title']} · {makes[base['modality']]}", base["id"]) for base in bases]
 
 
 def _base_update(studio: Any) -> Any:

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 MAP_NAME = re.compile(r"[A-Za-z0-9_-]{1,120}\.bin")
 _ASSET_NAME = re.compile(r"[a-z_]+\.(js|css)")
 _MAX_LIMIT = 200
+_FOREVER = "public, max-age=31536000, immutable"
 _MEDIA = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 Handler = Callable[[Any, Request], Any]
@@ -69,6 +70,7 @@ def _search(studio: Any, request: Request) -> Any:
     return studio.search_adapters(
         query.get("query", "")[:2000],
         base=query.get("base") or None,
+        modality=query.get("modality") or None,
         tags=query.getlist("tags"),
         contributors=query.getlist("contributors"),
         licences=query.getlist("licences"),
@@ -100,6 +102,18 @@ def _ours_only(request: Request) -> None:
     """Another site's page cannot set this header without a preflight, which is never granted."""
     if request.headers.get("x-lora-studio") != "1":
         raise InvalidRequest("Use the buttons of the page to change the gallery.")
+
+
+def _base(studio: Any, request: Request) -> Any:
+    return studio.get_base_model(request.query_params.get("id", "")[:500])
+
+
+def _thumbnail(studio: Any, request: Request) -> Response:
+    return _picture(studio.thumbnail_path(request.path_params["id"]))
+
+
+def _picture(path: Path) -> Response:
+    return FileResponse(path, media_type="image/png", headers={"Cache-Control": _FOREVER})
 
 
 def _zip(path: Any, name: str) -> Response:
@@ -146,7 +160,7 @@ def _file(path: Path) -> Response:
 def routes(studio: Any, maps: MapFiles) -> list[BaseRoute]:
     """Every route of ours, ready for FastAPI(routes=...) or launch(app_kwargs=...)."""
 
-    def route(path: str, handler: Handler, method: str = "GET") -> Route:
+    def route(path: str, handler: Handler, method: str = "GET", prefix: str = "/studio") -> Route:
         async def endpoint(request: Request) -> Response:
             try:
                 answer = await run_in_threadpool(handler, studio, request)
@@ -158,7 +172,7 @@ def routes(studio: Any, maps: MapFiles) -> list[BaseRoute]:
                 return JSONResponse({"error": UNKNOWN_ERROR}, 500)
             return answer if isinstance(answer, Response) else JSONResponse(answer)
 
-        return Route(f"/studio{path}", endpoint, methods=[method])
+        return Route(f"{prefix}{path}", endpoint, methods=[method])
 
     def map_file(_: Any, request: Request) -> Response:
         path = maps.find(request.path_params["name"])
@@ -167,6 +181,7 @@ def routes(studio: Any, maps: MapFiles) -> list[BaseRoute]:
     return [
         route("/api/status", lambda s, r: s.get_status()),
         route("/api/bases", lambda s, r: s.list_base_models()),
+        route("/api/base", _base),
         route("/api/methods", lambda s, r: s.list_methods()),
         route("/api/search", _search),
         route("/api/hint", _hint),
@@ -179,4 +194,5 @@ def routes(studio: Any, maps: MapFiles) -> list[BaseRoute]:
         route("/download/recipe/{id}.yaml", _download_recipe),
         route("/files/map/{name}", map_file),
         route("/assets/{name}", _asset),
+        route("/thumbnail/{id}", _thumbnail, prefix="/ls"),
     ]

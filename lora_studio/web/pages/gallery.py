@@ -18,7 +18,18 @@ from lora_studio.web.session import base_of
 if TYPE_CHECKING:
     from lora_studio.web.app import Page
 
-FILE_TYPES = [".zip", ".safetensors", ".json", ".jsonl", ".md", ".yaml"]
+FILE_TYPES = [
+    ".zip",
+    ".safetensors",
+    ".json",
+    ".jsonl",
+    ".md",
+    ".yaml",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".webp",
+]
 
 
 def gather(paths: list[str] | None, folder: Path) -> Path:
@@ -94,9 +105,9 @@ def build(page: Page) -> None:
 
             def submit() -> Any:
                 path = gather(paths, Path(folder))
-                if path.suffix == ".safetensors":  # names no base: take the one on screen
-                    card.setdefault("base_model", base_of(session, page.settings.base_model))
-                return studio.add_adapter(str(path), card)
+                shown = base_of(session, page.settings.base_model)
+                bare = path.suffix == ".safetensors"
+                return studio.add_adapter(str(path), card, fallback_base=shown if bare else "")
 
             for job_state, payload in page.jobs.stream(request, "upload", submit):
                 done = (payload or {}).get("result")

@@ -42,6 +42,29 @@ def make_adapter() -> MakeAdapter:
     return make
 
 
+IMAGE_MODULES = (
+    "text_encoder.text_model.encoder.layers.0.self_attn.q_proj",
+    "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q",
+    "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q",
+    "unet.up_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q",
+    "unet.up_blocks.1.attentions.0.transformer_blocks.0.attn1.to_v",
+)
+
+
+def build_image_adapter(seed: int = 0, rank: int = 2, **card: Any) -> Adapter:
+    """A random adapter of a pipeline: one module of the text encoder, four of the UNet."""
+    generator = np.random.default_rng(seed)
+    factors = {
+        name: LoraFactors(
+            A=generator.normal(size=(rank, 6)).astype(np.float32) * 0.1,
+            B=generator.normal(size=(4, rank)).astype(np.float32) * 0.1,
+            component=name.split(".")[0],
+        )
+        for name in IMAGE_MODULES
+    }
+    return Adapter(factors, AdapterCard(**{"base_model": "tiny-pipeline", **card}))
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data")
