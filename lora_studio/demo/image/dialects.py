@@ -93,13 +93,19 @@ def _write_attention_processor(raw: Raw, folder: Path, name: str) -> Path:
     tensors: Tensors = {}
     for component, trained in raw.items():
         for module, update in trained.modules.items():
-            attention, _, layer = module.removesuffix(".0").rpartition(".")
-            if layer not in ("to_q", "to_k", "to_v", "to_out") or component != "unet":
-                raise ValueError(f"{name}: attention-processor keys cannot name {module}")
-            key = f"unet.{attention}.processor.{layer}_lora"
+            key = _attention_key(component, module)
             tensors[f"{key}.down.weight"] = update.tensors["lora_A"]
             tensors[f"{key}.up.weight"] = update.tensors["lora_B"] * (update.alpha / update.rank)
     return _save(tensors, folder / "pytorch_lora_weights.safetensors", {"format": "pt"})
+
+
+def _attention_key(component: str, module: str) -> str:
+    if component == "text_encoder":
+        return f"text_encoder.{_text_model(module)}.lora_linear_layer"
+    attention, _, layer = module.removesuffix(".0").rpartition(".")
+    if layer not in ("to_q", "to_k", "to_v", "to_out"):
+        raise ValueError(f"attention-processor keys cannot name {module}")
+    return f"unet.{attention}.processor.{layer}_lora"
 
 
 def _write_kohya(raw: Raw, folder: Path, name: str) -> Path:

@@ -52,8 +52,8 @@ class JudgeResult:
         probabilities: per head, (n, words of the head) float32; rows sum to 1.
     """
 
-    labels: Mapping[Head, tuple[str, ...]]
-    probabilities: Mapping[Head, NDArray[np.float32]]
+    labels: Mapping[str, tuple[str, ...]]
+    probabilities: Mapping[str, NDArray[np.float32]]
 
     def shows(self, head: Head, words: Sequence[str]) -> NDArray[np.bool_]:
         """(n,) whether each picture's label of a head is the word asked for, one per picture."""
@@ -120,12 +120,14 @@ class Judge:
             logits = self.net(as_input(images[start : start + BATCH]))
             for head, parts in shares.items():
                 parts.append(logits[head].softmax(-1))
-        joined = {head: torch.cat(parts).numpy() for head, parts in shares.items()}
+        joined: dict[Head, NDArray[np.float32]] = {
+            head: torch.cat(parts).numpy() for head, parts in shares.items()
+        }
         labels = {
             head: tuple(words[int(i)] for i in joined[head].argmax(-1))
             for head, words in HEADS.items()
         }
-        return JudgeResult(labels, joined)
+        return JudgeResult(labels, {**joined})
 
 
 def as_input(images: Pictures) -> torch.Tensor:
