@@ -1,6 +1,6 @@
-"""Rebuilds the embedded text demo from nothing: base model, adapters, tests and report.
+"""Rebuilds the embedded demos from nothing: base models, adapters, tests and reports.
 
-`python -m lora_studio.demo.build [--only base|adapters|report] [--device cpu|cuda]`
+`python -m lora_studio.demo.build [--demo text|image] [--only base|adapters|report]`
 """
 
 from __future__ import annotations
@@ -80,27 +80,41 @@ def _build_one(root: Path, spec: AdapterSpec, model: Any, tokenizer: Any, device
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line of the build."""
-    import torch
-
     parser = argparse.ArgumentParser(prog="python -m lora_studio.demo.build", description=__doc__)
+    parser.add_argument("--demo", choices=("text", "image"), help="build one; both otherwise")
     parser.add_argument("--only", choices=STAGES, help="build one stage; earlier ones must exist")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (text only)")
     parser.add_argument("--adapters", default="*", help="pattern of adapter names, e.g. 'plain-*'")
-    parser.add_argument("--into", type=Path, default=demo_folder(), help="folder of the assets")
+    parser.add_argument("--into", type=Path, help="folder of the assets, with --demo")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    if options.device == "cpu":
-        torch.set_num_threads(1)  # at this size more threads only wait for each other
+    if options.into and not options.demo:
+        parser.error("--into needs --demo text or --demo image")
     stages = (options.only,) if options.only else STAGES
+    if options.demo in (None, "text"):
+        build_text(options.into or demo_folder(), stages, options.device, options.adapters)
+    if options.demo in (None, "image"):
+        from lora_studio.demo.image.build import build
+        from lora_studio.demo.image.config import demo_folder as image_folder
+
+        build(options.into or image_folder(), stages, options.adapters)
+
+
+def build_text(root: Path, stages: tuple[str, ...], device: str, only: str = "*") -> None:
+    """Runs the named stages of the text demo in order."""
+    import torch
+
+    if device == "cpu":
+        torch.set_num_threads(1)  # at this size more threads only wait for each other
     if "base" in stages:
-        build_base(options.into, options.device)
+        build_base(root, device)
     if "adapters" in stages:
-        build_adapters(options.into, options.device, options.adapters)
+        build_adapters(root, device, only)
     if "report" in stages:
         from lora_studio.demo.measure import measure
 
-        measure(options.into, read_facts(options.into), options.device)
-    log.info("done: %s", options.into)
+        measure(root, read_facts(root), device)
+    log.info("done: %s", root)
 
 
 if __name__ == "__main__":

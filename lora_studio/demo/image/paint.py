@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from lora_studio.demo.image.words import BACKGROUNDS, COLOURS
 SIZE = 64
 OVERSAMPLE = 2
 CENTRES = {"left": 18.5, "middle": 32.0, "right": 45.5}
-Picture = NDArray[np.float32]
+Picture = NDArray[Any]
 FIXED: dict[Tone, tuple[int, int, int]] = {
     "cream": (252, 242, 222),
     "wood": (126, 88, 66),
@@ -60,7 +61,7 @@ def canvas(scene: Scene, wobble: float = 0.0) -> Canvas:
     py = y + wobble * np.sin(x / 3.7 + 2 * scene.phase)
     u = (px - CENTRES[scene.position] - scene.dx) / scene.size
     v = (py - 34 - scene.dy) / scene.size
-    parts = [(d * scene.size, tone) for d, tone in SHAPES[scene.object](u, v)]
+    parts: list[Part] = [(d * scene.size, tone) for d, tone in SHAPES[scene.object](u, v)]
     return Canvas(scene, x, y, u, v, parts)
 
 
@@ -101,7 +102,8 @@ def backdrop(c: Canvas) -> Picture:
 def paper(c: Canvas) -> Picture:
     """(n, n, 3) the plain style: cut paper with light from the upper left."""
     picture = backdrop(c)
-    shadow = np.roll(c.outline, (3 * OVERSAMPLE, 2 * OVERSAMPLE), (0, 1))
+    shift = ((3 * OVERSAMPLE, 0), (2 * OVERSAMPLE, 0))
+    shadow = np.pad(c.outline, shift, constant_values=SIZE)[: len(c.x), : len(c.x)]
     picture = lay(picture, picture * np.float32(0.55), cover(shadow, 3.0) * 0.6)
     light = (1.06 - 0.09 * (c.u + c.v))[..., None].clip(0.85, 1.15)
     for distance, tone in c.parts:
