@@ -20,14 +20,16 @@ METHODS = ("LORA", "LOHA", "LOKR")
 
 @dataclass(frozen=True)
 class Pattern:
-    """A module name, whole if `anchored`, else the end of one, and the value it is given."""
+    """A module name, whole if `anchored`, else perhaps the end of one, and the value it is given."""
 
     name: str
     anchored: bool
     value: float
 
-    def covers(self, path: str) -> bool:
-        return path == self.name or (not self.anchored and path.endswith(f".{self.name}"))
+    def covers(self, path: str, component: str) -> bool:
+        if path in (self.name, f"{component}.{self.name}"):
+            return True
+        return not self.anchored and path.endswith(f".{self.name}")
 
 
 @dataclass(frozen=True)
@@ -41,22 +43,22 @@ class AdapterConfig:
     alpha_pattern: tuple[Pattern, ...] = ()
     base_model: str = ""
 
-    def scaling(self, path: str, rank: int | None, alpha: float | None = None) -> float:
+    def scaling(self, component: str, path: str, rank: int | None, alpha: float | None) -> float:
         """Scaling of one module.
 
         Args:
-            path: as the file names it, without prefix and component.
+            path: as the file names it, with its component or without.
             rank: of its factors; None where they do not say (both factors of LoKr whole).
             alpha: that of the file itself, which wins; 0 means the rank, as kohya's scripts do.
         """
         if rank is None and alpha is None:
-            whole = _lookup(self.rank_pattern, path, self.rank)
+            whole = _lookup(self.rank_pattern, component, path, self.rank)
             rank = None if whole is None else int(whole)
         if rank is None:
             return 1.0
         if alpha is not None:
             return alpha / rank if alpha else 1.0
-        chosen = _lookup(self.alpha_pattern, path, self.alpha)
+        chosen = _lookup(self.alpha_pattern, component, path, self.alpha)
         if chosen is None:
             return 1.0
         return chosen / (sqrt(rank) if self.rslora else rank)
@@ -75,7 +77,7 @@ class Scales:
 
     def scaling(self, component: str, path: str, rank: int | None, alpha: float | None) -> float:
         config = self.common or self.by_component.get(component) or AdapterConfig()
-        return config.scaling(path.removeprefix(f"{component}."), rank, alpha)
+        return config.scaling(component, path, rank, alpha)
 
 
 def read_config(text: str) -> AdapterConfig:
@@ -161,5 +163,7 @@ def _number(value: Any, name: str, where: str) -> float | None:
     return float(value)
 
 
-def _lookup(patterns: tuple[Pattern, ...], path: str, default: float | None) -> float | None:
-    return next((p.value for p in patterns if p.covers(path)), default)
+def _lookup(
+    patterns: tuple[Pattern, ...], component: str, path: str, default: float | None
+) -> float | None:
+    return next((p.value for p in patterns if p.covers(path, component)), default)

@@ -84,7 +84,7 @@ def _pair(path: str, found: Tensors, first: str, second: str, kind: Kind | None)
     kernel: tuple[int, ...] | None = None
     if a.ndim == 4 and tuple(b.shape[2:]) in ((), (1, 1)):
         kind, kernel = "conv", tuple(a.shape[1:])
-        a, b = a.reshape(a.shape[0], -1), b.reshape(b.shape[:2])
+        a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
     if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
         raise InvalidAdapter(
             f"The factors of '{path}' have shapes {found[first].shape} and {found[second].shape}; "
