@@ -1,0 +1,209 @@
+"""Measures the image demo: VAE, judge, base model, and every adapter on its own prompts and others.
+
+Each measurement is kept beside the raw adapters and made again only when those have changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lora_studio.demo.image import judge_training, sampling
+from lora_studio.demo.image.autoencoder import decode, encode, tensor
+from lora_studio.demo.image.config import build_folder
+from lora_studio.demo.image.judge import Judge, JudgeResult
+from lora_studio.demo.image.raw import COMPONENTS, TENSORS
+from lora_studio.demo.image.scene import Scene, caption, draw_scene
+from lora_studio.demo.image.specs import AdapterSpec, adapter_specs
+from lora_studio.demo.image.words import OBJECTS, PLAIN
+from lora_studio.evaluation.metrics import Rate
+
+log = logging.getLogger(__name__)
+
+PROMPTS = 100
+BASE_PROMPTS = 200
+FRESH = 1500
+SEED = 52_000
+
+
+@dataclass(frozen=True)
+class AdapterRow:
+    """One adapter: how often its element is in the picture, by the judge.
+
+    Args:
+        name, kind, teaches: from its specification.
+        own, base_own: prompts that ask for the element, with and without the adapter.
+        leak: prompts that do not ask for it, with the adapter.
+        kept: on those prompts, how often the object they do ask for is there.
+        together: on its own prompts, element and everything else the prompt asks for.
+    """
+
+    name: str
+    kind: str
+    teaches: str
+    own: Rate
+    base_own: Rate
+    together: Rate
+    leak: Rate
+    kept: Rate
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything the report says.
+
+    Args:
+        vae_error: mean squared and mean absolute error of pixel values in [0, 1], and PSNR in dB.
+        judge: per head, on fresh pictures; judge_vae: on the same after the VAE.
+        base: per head, how often the base model's picture is as asked; "all": in every respect.
+    """
+
+    vae_error: Mapping[str, float]
+    judge: Mapping[str, Rate]
+    judge_vae: Mapping[str, Rate]
+    base: Mapping[str, Rate]
+    adapters: Sequence[AdapterRow]
+
+
+def scenes_for(kind: str, word: str, count: int, seed: int = SEED) -> list[Scene]:
+    """Scenes that ask for what an adapter teaches; kind "" gives scenes of the base's world."""
+    rng = np.random.default_rng(seed)
+    objects = (word,) if kind == "content" else OBJECTS
+    styles = (word,) if kind == "style" else (PLAIN,)
+    return [draw_scene(rng, objects, styles) for _ in range(count)]
+
+
+def prompts_of(scenes: Sequence[Scene]) -> list[str]:
+    """The captions of scenes."""
+    return [caption(scene) for scene in scenes]
+
+
+def as_asked(result: JudgeResult, scenes: Sequence[Scene]) -> dict[str, NDArray[np.bool_]]:
+    """Per head (n,) whether the pictures are what the scenes say; True where nothing is visible."""
+    targets = np.array([judge_training.targets_of(scene) for scene in scenes])
+    rows: dict[str, NDArray[np.bool_]] = {}
+    for i, (head, words) in enumerate(judge_training.HEADS.items()):
+        said = np.array([words.index(label) for label in result.labels[head]])
+        rows[head] = (said == targets[:, i]) | (targets[:, i] == judge_training.UNSEEN)
+    rows["all"] = np.logical_and.reduce(list(rows.values()))
+    return rows
+
+
+def rate(hits: NDArray[np.bool_]) -> Rate:
+    """How many of (n,) are true."""
+    return Rate(int(hits.sum()), len(hits))
+
+
+def measure_adapter(base: Path, spec: AdapterSpec, judge: Judge, count: int) -> AdapterRow:
+    """Draws 3 x `count` pictures and judges them."""
+    head = "object" if spec.kind == "content" else "style"
+    asking, other = scenes_for(spec.kind, spec.teaches, count), scenes_for("", "", count, SEED + 1)
+    pipeline = sampling.load_pipeline(base)
+    without = judge(sampling.sample(pipeline, prompts_of(asking), SEED))
+    sampling.attach(pipeline, raw_folder(spec.name))
+    own = judge(sampling.sample(pipeline, prompts_of(asking), SEED))
+    others = judge(sampling.sample(pipeline, prompts_of(other), SEED + 10_000))
+    words = [spec.teaches] * count
+    return AdapterRow(
+        name=spec.name,
+        kind=spec.kind,
+        teaches=spec.teaches,
+        own=rate(own.shows(head, words)),
+        base_own=rate(without.shows(head, words)),
+        together=rate(as_asked(own, asking)["all"]),
+        leak=rate(others.shows(head, words)),
+        kept=rate(others.shows("object", [scene.object for scene in other])),
+    )
+
+
+def raw_folder(name: str) -> Path:
+    """Where the build keeps what PEFT trained for an adapter."""
+    return build_folder() / "raw" / name
+
+
+def measure_vae(vae: Any, judge: Judge) -> dict[str, Any]:
+    """The VAE's error on fresh pictures, and the judge's accuracy on them before and after it."""
+    fresh = judge_training.draw_judged(np.random.default_rng(SEED), FRESH)
+    back = decode(vae, encode(vae, tensor(fresh.images)))
+    gap = (back.astype(np.float64) - fresh.images) / 255
+    squared = float((gap**2).mean())
+    error = {"mse": squared, "mae": float(np.abs(gap).mean()), "psnr": -10 * np.log10(squared)}
+    again = judge_training.Judged(back, fresh.targets)
+    return {
+        "vae_error": error,
+        "judge": judge_training.accuracy(judge, fresh),
+        "judge_vae": judge_training.accuracy(judge, again),
+    }
+
+
+def measure_base(base: Path, judge: Judge) -> dict[str, tuple[int, int]]:
+    """Per head, how many of the base model's pictures are as asked."""
+    scenes = scenes_for("", "", BASE_PROMPTS)
+    pictures = sampling.sample(sampling.load_pipeline(base), prompts_of(scenes), SEED)
+    asked = as_asked(judge(pictures), scenes)
+    return {head: (int(hits.sum()), len(hits)) for head, hits in asked.items()}
+
+
+def _fingerprint(*paths: Path) -> str:
+    files = sorted(f for p in paths for f in ([p] if p.is_file() else p.rglob("*")) if f.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _kept(name: str, depends: Sequence[Path], work: Callable[[], Any]) -> Any:
+    """The JSON result of `work`, from the last time if what it depends on is the same."""
+    file = build_folder() / "measured" / f"{name}.json"
+    mark = _fingerprint(*depends)
+    if file.exists():
+        known = json.loads(file.read_text(encoding="utf-8"))
+        if known["of"] == mark:
+            return known["result"]
+    result = json.loads(json.dumps(work()))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"of": mark, "result": result}, indent=1), encoding="utf-8")
+    return result
+
+
+def _row(known: Mapping[str, Any]) -> AdapterRow:
+    rates: dict[str, Any] = {k: Rate(**v) for k, v in known.items() if isinstance(v, dict)}
+    words: dict[str, Any] = {k: v for k, v in known.items() if k not in rates}
+    return AdapterRow(**words, **rates)
+
+
+def measure(root: Path, only: Sequence[str] = ()) -> Measured:
+    """Measures what is in `root` (base, judge) and the raw adapters; minutes on a CPU."""
+    base, judge = root / "base", Judge.load(root)
+    weights = [base / "unet", base / "text_encoder", base / "vae", root / "judge.safetensors"]
+    vae = sampling.load_pipeline(base).vae
+    first = _kept("vae", weights[2:], lambda: measure_vae(vae, judge))
+    rates = _kept("base", weights, lambda: measure_base(base, judge))
+    rows = []
+    for spec in adapter_specs():
+        raw = raw_folder(spec.name)
+        parts = [raw / c / TENSORS for c in COMPONENTS if (raw / c / TENSORS).exists()]
+        if not parts or (only and spec.name not in only):
+            continue
+
+        def work(spec: AdapterSpec = spec) -> dict[str, Any]:
+            return asdict(measure_adapter(base, spec, judge, PROMPTS))
+
+        row = _kept(spec.name, [*weights, *parts], work)
+        rows.append(_row(row))
+        log.info("%s: own %.2f, leak %.2f", spec.name, rows[-1].own.rate, rows[-1].leak.rate)
+    return Measured(
+        vae_error=first["vae_error"],
+        judge={head: Rate(*pair) for head, pair in first["judge"].items()},
+        judge_vae={head: Rate(*pair) for head, pair in first["judge_vae"].items()},
+        base={head: Rate(*pair) for head, pair in rates.items()},
+        adapters=rows,
+    )
