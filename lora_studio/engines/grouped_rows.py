@@ -77,18 +77,32 @@ class GroupedRows:
 
 
 def _add(piece: Piece, module: nn.Module, x: Tensor, out: Tensor) -> None:
+    """out + gain * (out - bias) + B A x, in place."""
     x = x.to(piece.A.dtype)
     if isinstance(module, nn.Conv2d):
         height, width = module.kernel_size
         down = piece.A.view(len(piece.A), -1, height, width)  # (r, c_in, kh, kw)
         padding: Any = module.padding
         low = conv2d(x, down, None, module.stride, padding, module.dilation)  # (n, r, h', w')
-        update = conv2d(low, piece.B[:, :, None, None])
-    else:
-        update = linear(linear(x, piece.A), piece.B)
+        if piece.gain is not None:
+            out += _regain(piece.gain[:, None, None], module.bias, out)
+        flat, up = low.flatten(2), piece.B.expand(len(low), -1, -1)  # (n, r, h'w'), (n, d_out, r)
+        if out.is_contiguous() and out.dtype == flat.dtype:
+            out.flatten(2).baddbmm_(up, flat)
+        else:
+            out += torch.bmm(up, flat).view(out.shape).to(out.dtype)
+        return
+    low = linear(x, piece.A)  # (..., r)
     if piece.gain is not None:
-        spread = (-1, 1, 1) if isinstance(module, nn.Conv2d) else (-1,)
         bias = getattr(module, "bias", None)
-        plain = out if bias is None else out - bias.view(spread)
-        update = update + piece.gain.view(spread) * plain
-    out += update.to(out.dtype)
+        out += _regain(piece.gain, bias, out)
+    if out.is_contiguous() and out.dtype == low.dtype:
+        out.view(-1, out.shape[-1]).addmm_(low.flatten(0, -2), piece.B.mT)
+    else:
+        out += linear(low, piece.B).to(out.dtype)
+
+
+def _regain(gain: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:
+    """gain * (out - bias), in the type of `out`."""
+    plain = out if bias is None else out - bias.view(gain.shape)
+    return (gain * plain).to(out.dtype)
