@@ -20,7 +20,7 @@ METHODS = ("LORA", "LOHA", "LOKR")
 
 @dataclass(frozen=True)
 class Pattern:
-    """A module name, whole if `anchored`, else perhaps the end of one, and the value it is given."""
+    """A module name (whole if `anchored`, else perhaps the end of one) and the value it is given."""
 
     name: str
     anchored: bool
@@ -113,7 +113,7 @@ def _object(text: str, name: str) -> dict[str, Any]:
         raise InvalidAdapter(f"{name} is over {MAX_CONFIG // 1024} KiB; a real one is about one.")
     try:
         data = json.loads(text, parse_constant=lambda _: float("nan"))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidAdapter(f"{name} is not valid JSON ({error}).") from error
     if not isinstance(data, dict):
         raise InvalidAdapter(f"{name} is not a JSON object.")

@@ -42,6 +42,8 @@ def export(
     path.parent.mkdir(parents=True, exist_ok=True)
     write(adapter, path, metadata or {})
     if problem := _difference(load_adapter(path), adapter):
+        if path.is_file():
+            path.unlink()
         raise LoraStudioError(
             f"The {dialect} file does not read back as it should: {problem}. Nothing was handed "
             "out; choose another format and report this."

@@ -98,7 +98,7 @@ def _tag_counts(text: str) -> Counter[str]:
     counts: Counter[str] = Counter()
     try:
         folders = json.loads(text) if 0 < len(text) <= MAX_TAGS_JSON else {}
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return counts
     for tags in folders.values() if isinstance(folders, dict) else ():
         for tag, count in tags.items() if isinstance(tags, dict) else ():

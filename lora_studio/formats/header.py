@@ -70,7 +70,7 @@ def read_header(path: Path) -> Header:
         raw = file.read(length)
     try:
         data = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidAdapter(f"The safetensors header is not valid JSON ({error}).") from error
     if not isinstance(data, dict):
         raise InvalidAdapter("The safetensors header is not a JSON object.")

@@ -78,7 +78,7 @@ def save(adapter: Adapter, path: Path, metadata: Mapping[str, str]) -> None:
     for name, module in adapter.folded().factors.items():
         stem = prefixes[module.component] + underscored(name.split(".", 1)[1])
         for tail, tensor in _tensors(module, alpha).items():
-            tensors[f"{stem}.{tail}"] = np.ascontiguousarray(tensor)
+            tensors[f"{stem}.{tail}"] = np.require(tensor, requirements="C")
     save_file(tensors, path, metadata={"format": "pt", **metadata})
 
 

@@ -144,7 +144,7 @@ def _tests(path: Path) -> list[TestPrompt]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[:MAX_TESTS]:
         try:
             item = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(item, dict) and {"prompt", "target"} <= item.keys():
             found.append({"prompt": str(item["prompt"]), "target": str(item["target"])})

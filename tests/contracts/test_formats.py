@@ -51,16 +51,23 @@ def test_convolutions_know_their_kernel(fixture, tmp_path):
             assert (module.kind, int(np.prod(module.kernel))) == ("conv", module.d_in)
 
 
+def sayable(adapter, dialect):
+    """kohya names UNets and their text encoders; the others have DoRA in all modules or none."""
+    if dialect == "kohya":
+        return set(adapter.components) <= {"unet", "text_encoder", "text_encoder_2"}
+    whole = len({m.magnitude is None for m in adapter.factors.values()}) == 1
+    return whole and (dialect == "peft" or adapter.modality == "image")
+
+
 @pytest.mark.parametrize("dialect", EXPORTS.names())
 def test_what_is_written_reads_back(fixture, dialect, tmp_path):
     adapter = load_adapter(write(fixture, fill(fixture), tmp_path / "in").parent)
-    try:
-        path = export(adapter, dialect, tmp_path / "out" / "file.safetensors")
-    except InvalidRequest as reason:
-        text = adapter.modality == "text" or adapter.components == ("transformer",)
-        some = {m.magnitude is None for m in adapter.factors.values()} == {True, False}
-        assert text or some, reason
+    target = tmp_path / "out" / "file.safetensors"
+    if not sayable(adapter, dialect):
+        with pytest.raises(InvalidRequest, match=r"download (it|this adapter) for"):
+            export(adapter, dialect, target)
         return
+    path = export(adapter, dialect, target)
     again = load(path)
     assert again.adapter.card.source_format == dialect
     assert distance(deltas(again.adapter), deltas(adapter)) < (EXACT if dialect == "peft" else 5e-4)

@@ -48,6 +48,7 @@ def test_every_float_dtype_is_read_as_torch_reads_it(tmp_path, dtype):
         ({"a\x00b": entry([1], 0, 4)}, b"0000"),
         (b'{"a": 1, "a": 2}', b""),
         (b"[]", b""),
+        (b'{"a": ' + b"9" * 5000 + b"}", b""),
         (b"\xff\xfe", b""),
     ],
 )
