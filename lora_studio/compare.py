@@ -21,6 +21,7 @@ class Column:
         title, detail: what its head says.
         terms: (adapter id, weight) pairs that act on every row; empty is the base model.
         routed: a rule that chooses the terms prompt by prompt instead.
+        recipe: a whole composition instead, carried out beside an image model.
         blobs: adapter id -> path of every adapter the column may need.
     """
 
@@ -28,10 +29,17 @@ class Column:
     detail: str = ""
     terms: tuple[tuple[str, float], ...] = ()
     routed: Routed | None = None
+    recipe: Mapping[str, Any] | None = None
     blobs: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, str]:
         return {"title": self.title, "detail": self.detail}
+
+    def to_render(self) -> dict[str, Any]:
+        """The column as the render task takes it."""
+        if self.recipe is not None:
+            return {"title": self.title, "recipe": dict(self.recipe)}
+        return {"title": self.title, "terms": [list(term) for term in self.terms]}
 
 
 BASE_COLUMN = Column("Base model", "no adapter")

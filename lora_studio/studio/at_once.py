@@ -17,6 +17,8 @@ from lora_studio.studio.bases import Bases
 from lora_studio.studio.comparing import list_suites
 from lora_studio.studio.composing import Composer
 from lora_studio.studio.librarian import Librarian
+from lora_studio.studio.rendering import Renderer
+from lora_studio.studio.votes import Votes
 from lora_studio.worker.job import Worker
 
 
@@ -31,7 +33,9 @@ class AtOnce:
         self.scratch = settings.scratch_dir
         self.scratch.mkdir(parents=True, exist_ok=True)
         self._bases = Bases(settings, gallery)
-        self._composer = Composer(settings, gallery)
+        self._renderer = Renderer(settings)
+        self._votes = Votes(gallery)
+        self._composer = Composer(settings, gallery, self._bases)
 
     def get_status(self, *, actor: str = "") -> dict[str, Any]:
         """Device, memory, queue and search mode, as the header shows them."""
@@ -78,6 +82,10 @@ class AtOnce:
         """The PNG that shows an adapter; raises NotFound where it has none."""
         return self.gallery.thumbnail_path(id)
 
+    def image_path(self, name: str, *, actor: str = "") -> Path:
+        """The PNG of a comparison's cell by the name it gave; it is kept for about an hour."""
+        return self._renderer.path(name)
+
     def delete_adapter(self, id: str, *, actor: str = "") -> None:
         """Takes an adapter out of the gallery; `restore_adapter` brings it back."""
         self.gallery.delete(id)
@@ -94,6 +102,14 @@ class AtOnce:
         """A stored recipe as {id, yaml, recipe, result, adapter_id, created}."""
         found = self.gallery.get_recipe(id)
         return {**found, "recipe": Recipe.from_yaml(found["yaml"]).to_dict()}
+
+    def record_votes(self, ballot: Mapping[str, Any], *, actor: str = "") -> dict[str, Any]:
+        """Stores blind votes on a comparison and tells their tally; see `Votes.record`."""
+        return self._votes.record(ballot, actor)
+
+    def list_votes(self, base: str = "", *, actor: str = "") -> list[dict[str, Any]]:
+        """The latest blind votes on a base model, each with its tally."""
+        return self._votes.list(base or self.settings.base_model)
 
     def hint_for(self, prompt: str, base: str = "", *, actor: str = "") -> dict[str, Any] | None:
         """Words the demo model has never seen, with prompts to try instead; None if all is well."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
 from lora_studio.adapter import Modality
@@ -18,6 +19,7 @@ from lora_studio.settings import DEMO_BASE, DEMO_IMAGE_BASE, Settings
 
 TITLES = {DEMO_BASE: "Demo (tiny Llama)", DEMO_IMAGE_BASE: "Demo (tiny Stable Diffusion)"}
 UNET = "unet/config.json"
+ETAG_SECONDS = 3.0
 
 
 class Bases:
@@ -48,6 +50,13 @@ class Bases:
             "modality": self.modality(name),
             "family": self.family(name),
         }
+
+    def fetch(self, base: str) -> None:
+        """Asks the Hub for the little file that tells an image model; no answer changes nothing."""
+        if Path(resolve_base(base)).is_dir():
+            return
+        with suppress(OSError, ValueError):  # away, unknown, or a model without that file
+            hf_hub_download(base, PIPELINE, etag_timeout=ETAG_SECONDS)
 
     def modality(self, base: str) -> Modality:
         """Whether a base model makes text or images: by its files, else by its adapters."""

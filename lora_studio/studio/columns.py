@@ -22,8 +22,8 @@ ALIKE = 0.95
 class Columns:
     """Resolves column requests against the gallery.
 
-    Requests: {"kind": "base"}, {"kind": "adapter", "id"}, {"kind": "random"},
-    {"kind": "recipe", "recipe": {...}}.
+    Requests: {"kind": "base"}, {"kind": "adapter", "id", "weight": 1.0}, {"kind": "random"},
+    {"kind": "recipe", "recipe": {...}}, the last three with an optional "title".
     """
 
     def __init__(self, gallery: Gallery, composer: Composer) -> None:
@@ -43,22 +43,25 @@ class Columns:
         for request in wanted:
             kind = request.get("kind")
             if kind == "adapter":
-                columns.append(self._adapter(str(request["id"])))
+                columns.append(self._adapter(str(request["id"]), _weight(request)))
             elif kind == "random":
                 columns.append(self._random(base, used, seed))
             elif kind == "recipe":
-                found = yield from self._recipe(flow, Recipe.from_dict(request["recipe"]), actor)
+                recipe = self._composer.full_ids(Recipe.from_dict(request["recipe"]))
+                if recipe.modality == "image":
+                    columns.append(self.rendered(recipe, str(request.get("title") or "")))
+                    continue
+                found = yield from self._recipe(flow, recipe, actor)
                 columns.append(found["column"])
             else:
                 raise InvalidRequest(f"There is no column of kind {kind!r}.")
         return {"columns": columns}
 
-    def _adapter(self, adapter_id: str) -> Column:
+    def _adapter(self, adapter_id: str, weight: float) -> Column:
         entry = self._gallery.get(adapter_id)
         path = str(self._gallery.blob_path(entry.id))
-        return Column(
-            entry.title, f"rank {entry.max_rank}", ((entry.id, 1.0),), None, {entry.id: path}
-        )
+        detail = f"rank {entry.max_rank}" if weight == 1 else f"weight {weight:g}"
+        return Column(entry.title, detail, ((entry.id, weight),), blobs={entry.id: path})
 
     def _random(self, base: str, used: set[str], seed: int) -> Column:
         """A control: any uploaded adapter but those compared, and but their likes."""
@@ -69,9 +72,8 @@ class Columns:
             raise NotFound("The gallery holds no other adapter to draw a random one from.")
         entry = random.Random(seed).choice(other)
         path = str(self._gallery.blob_path(entry.id))
-        return Column(
-            f"Random: {entry.title}", "control", ((entry.id, 1.0),), None, {entry.id: path}
-        )
+        terms = ((entry.id, 1.0),)
+        return Column(f"Random: {entry.title}", "control", terms, blobs={entry.id: path})
 
     def _with_parents(self, named: set[str]) -> set[str]:
         entries = [self._gallery.get(name) for name in named]
@@ -92,22 +94,39 @@ class Columns:
         except NotFound:  # a parent that has left the gallery
             return None
 
+    def rendered(self, recipe: Recipe, title: str = "") -> Column:
+        """A recipe for images, by whole ids, as a column; the image engine carries it out."""
+        method, names = METHODS.get(recipe.method), len(recipe.active)
+        detail = f"{names} adapter" if names == 1 else f"{names} adapters"
+        if not names:
+            return Column(title or BASE_COLUMN.title, "all weights are 0")
+        return Column(
+            title or method.title,
+            detail,
+            recipe=recipe.to_dict(),
+            blobs=self._composer.blobs(recipe),
+        )
+
     def _recipe(self, flow: Flow, recipe: Recipe, actor: str) -> Steps:
         method = METHODS.get(recipe.method)
-        recipe = self._composer.full_ids(recipe)
         if method.kind == "routing":
             plan = run_recipe(recipe, self._gallery.adapter)
             assert isinstance(plan, Routed)
             blobs = {s.id: str(self._gallery.blob_path(s.id)) for s in recipe.active}
             detail = f"{plan.top_k} of {len(plan.weights)} per prompt"
-            return {"column": Column(method.title, detail, (), plan, blobs)}
+            return {"column": Column(method.title, detail, routed=plan, blobs=blobs)}
         result = yield from self._composer.compose(flow, recipe, "", actor)
         entry = self._gallery.get(result["adapter_id"])
         path = str(self._gallery.blob_path(entry.id))
-        column = Column(
-            method.title, f"rank {entry.max_rank}", ((entry.id, 1.0),), None, {entry.id: path}
-        )
-        return {"column": column}
+        detail, terms = f"rank {entry.max_rank}", ((entry.id, 1.0),)
+        return {"column": Column(method.title, detail, terms, blobs={entry.id: path})}
+
+
+def _weight(request: Mapping[str, Any]) -> float:
+    weight = request.get("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not -10 <= weight <= 10:
+        raise InvalidRequest(f"The weight of a column is {weight!r}; give a number, -10 to 10.")
+    return float(weight)
 
 
 def _named(requests: Sequence[Mapping[str, Any]]) -> set[str]:

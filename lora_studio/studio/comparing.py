@@ -16,6 +16,7 @@ from lora_studio.settings import Settings, assets_dir
 from lora_studio.studio.columns import Columns
 from lora_studio.studio.flow import Event, Flow, Steps, changed
 from lora_studio.studio.librarian import Librarian
+from lora_studio.studio.rendering import Order, Renderer
 from lora_studio.worker.job import Job
 
 MAX_TEST_PROMPTS = 300
@@ -27,9 +28,15 @@ class Comparer:
     """Answers prompts in several columns and measures answers against targets."""
 
     def __init__(
-        self, settings: Settings, gallery: Gallery, librarian: Librarian, columns: Columns
+        self,
+        settings: Settings,
+        gallery: Gallery,
+        librarian: Librarian,
+        columns: Columns,
+        renderer: Renderer,
     ) -> None:
         self._settings = settings
+        self._renderer = renderer
         self._gallery = gallery
         self._librarian = librarian
         self._columns = columns
@@ -69,6 +76,21 @@ class Comparer:
             "tokens": result["tokens"],
             "seconds": result["seconds"],
         }
+
+    def compare_pictures(
+        self,
+        flow: Flow,
+        prompts: Sequence[str],
+        requests: Sequence[Mapping[str, Any]],
+        base: str,
+        sampling: Mapping[str, Any],
+        seed: int,
+        actor: str,
+    ) -> Steps:
+        """As `compare`, with pictures in the cells; every prompt has one seed for all columns."""
+        found = yield from self._columns.resolve(flow, requests, base, seed, actor)
+        rows = [(prompt, seed + place) for place, prompt in enumerate(prompts)]
+        return (yield from self._renderer.run(flow, Order(base, found["columns"], rows, sampling)))
 
     def run_tests(
         self,

@@ -15,6 +15,7 @@ from lora_studio.errors import IncompatibleAdapters, NotFound
 from lora_studio.formats import canonical
 from lora_studio.gallery import Entry, Gallery
 from lora_studio.settings import Settings
+from lora_studio.studio.bases import Bases
 from lora_studio.studio.flow import Flow, Steps
 from lora_studio.worker.job import Job
 
@@ -29,9 +30,10 @@ class Composer:
     others run in the light worker, where no base model is needed.
     """
 
-    def __init__(self, settings: Settings, gallery: Gallery) -> None:
+    def __init__(self, settings: Settings, gallery: Gallery, bases: Bases) -> None:
         self._settings = settings
         self._gallery = gallery
+        self._bases = bases
 
     def full_ids(self, recipe: Recipe) -> Recipe:
         """The recipe with every source by its whole id, and all parameters filled in.
@@ -53,7 +55,8 @@ class Composer:
                     "Choose that base model, or other adapters."
                 )
         checked = METHODS.get(recipe.method).checked(recipe.params)
-        return replace(recipe, sources=sources, base=base, params=checked)
+        modality = entries[0].modality
+        return replace(recipe, sources=sources, base=base, params=checked, modality=modality)
 
     def blobs(self, recipe: Recipe) -> dict[str, str]:
         """Source id -> path of its blob."""
@@ -61,8 +64,11 @@ class Composer:
 
     def dry_run(self, recipe: Recipe) -> Job:
         """The job that says what would come of a recipe."""
-        args = {"recipe": recipe.to_dict(), "blobs": self.blobs(recipe)}
-        return Job("plan_composition", args, "light")
+        return Job("plan_composition", self._args(recipe), "light")
+
+    def _args(self, recipe: Recipe) -> dict[str, Any]:
+        family = self._bases.family(recipe.base["repo"]) if recipe.modality == "image" else ""
+        return {"recipe": recipe.to_dict(), "blobs": self.blobs(recipe), "family": family}
 
     def compose(self, flow: Flow, recipe: Recipe, title: str, actor: str) -> Steps:
         """Yields progress; returns {recipe_id, adapter_id, entry, notes, cosines, existed}."""
@@ -80,12 +86,8 @@ class Composer:
             out.unlink(missing_ok=True)
 
     def _job(self, recipe: Recipe, out: Path) -> Job:
-        args: dict[str, Any] = {
-            "recipe": recipe.to_dict(),
-            "blobs": self.blobs(recipe),
-            "out": str(out),
-        }
-        if not wants_model(recipe):
+        args = {**self._args(recipe), "out": str(out)}
+        if recipe.modality == "image" or not wants_model(recipe):
             return Job("compose_adapter", args, "light")
         samples = {s.id: list(self._gallery.get(s.id).samples) for s in recipe.active}
         args |= {

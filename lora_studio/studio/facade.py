@@ -17,6 +17,7 @@ from lora_studio.studio.columns import Columns
 from lora_studio.studio.comparing import PATIENCE, Comparer
 from lora_studio.studio.demos import add_demo
 from lora_studio.studio.flow import Flow, Steps
+from lora_studio.studio.grids import Grids
 from lora_studio.worker.job import Job, Worker
 from lora_studio.worker.local import LocalWorker
 
@@ -31,7 +32,8 @@ class Studio(AtOnce):
     def __init__(self, settings: Settings, gallery: Gallery, worker: Worker) -> None:
         super().__init__(settings, gallery, worker)
         columns = Columns(gallery, self._composer)
-        self._comparer = Comparer(settings, gallery, self.librarian, columns)
+        self._grids = Grids(self._composer, columns, self._renderer)
+        self._comparer = Comparer(settings, gallery, self.librarian, columns, self._renderer)
 
     @classmethod
     def open(cls, settings: Settings | None = None) -> Studio:
@@ -59,10 +61,20 @@ class Studio(AtOnce):
 
     def check_base(self, base: str, *, actor: str = "") -> Flow:
         """Loads a base model; result {device, parameters, dtype, ...}."""
-        return Flow(self.worker, lambda flow: flow.run(self._describe(base)))
+
+        def steps(flow: Flow) -> Steps:
+            self._bases.fetch(base)
+            return (yield from flow.run(self._describe(base)))
+
+        return Flow(self.worker, steps)
 
     def _describe(self, base: str) -> Job:
-        return Job("describe_base", {"base": base, "device": self.settings.device}, "model")
+        args = {
+            "base": base,
+            "device": self.settings.device,
+            "modality": self._bases.modality(base),
+        }
+        return Job("describe_base", args, "model")
 
     def add_adapter(
         self,
@@ -178,16 +190,51 @@ class Studio(AtOnce):
     ) -> Flow:
         """Answers every prompt in every column, as rows of one batch; the base comes first.
 
-        Yields {"type": "data", "cells"}; result {cells, columns, tokens_per_second, seconds}.
+        Yields {"type": "data", "cells"}; result {cells, columns, tokens_per_second, seconds}. With
+        an image base every prompt has one seed (`seed` + its place), cells carry "image", a name
+        for `image_path`, and the result {cells, columns, seeds, seconds, steps, guidance, width,
+        height}.
+
+        Args:
+            sampling: of a text base {max_new_tokens, temperature, ...}; of an image base {steps,
+                guidance, width, height, negative, scheduler}, each the model's own if missing.
         """
 
         if len(prompts) > MAX_PROMPTS:
             raise InvalidRequest(f"Compare at most {MAX_PROMPTS} prompts at once.")
         given = dict(sampling or {})
         name = base or self.settings.base_model
+        images = self._bases.modality(name) == "image"
+        compare = self._comparer.compare_pictures if images else self._comparer.compare
         return Flow(
             self.worker,
-            lambda flow: self._comparer.compare(flow, prompts, columns, name, given, seed, actor),
+            lambda flow: compare(flow, prompts, columns, name, given, seed, actor),
+        )
+
+    def compare_grid(
+        self,
+        axes: Mapping[str, Any],
+        recipe: Mapping[str, Any],
+        prompt: str,
+        sampling: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        base: str = "",
+        *,
+        actor: str = "",
+    ) -> Flow:
+        """Pictures of one prompt with two settings varied; yields and returns as `compare_outputs`.
+
+        Args:
+            axes: {"x": axis, "y": axis}; an axis is {"kind": "weight" | "method" | "seed" | "steps"
+                | "guidance" | "prompt", "values": "0-1.2 (+0.2)", a comma list or a list,
+                "source": adapter id for "weight"}.
+        """
+        name, given = base or self.settings.base_model, dict(sampling or {})
+        if self._bases.modality(name) != "image":
+            raise InvalidRequest("A grid is made of pictures. Choose an image model.")
+        return Flow(
+            self.worker,
+            lambda flow: self._grids.compare(flow, axes, recipe, prompt, name, given, seed),
         )
 
     def run_tests(

@@ -5,6 +5,7 @@ Handlers take values from the query string, call one Studio method and answer JS
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 MAP_NAME = re.compile(r"[A-Za-z0-9_-]{1,120}\.bin")
 _ASSET_NAME = re.compile(r"[a-z_]+\.(js|css)")
 _MAX_LIMIT = 200
+_MAX_BODY = 256 * 1024
 _FOREVER = "public, max-age=31536000, immutable"
 _MEDIA = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
@@ -98,6 +100,30 @@ def _restore(studio: Any, request: Request) -> Any:
     return {"id": request.path_params["id"]}
 
 
+def _votes(studio: Any, request: Request) -> Any:
+    return studio.list_votes(request.query_params.get("base", "")[:500])
+
+
+def _vote(studio: Any, request: Request) -> Any:
+    _ours_only(request)
+    return studio.record_votes(request.state.body)
+
+
+async def _body(request: Request) -> Any:
+    """The JSON object a page sent; {} without one."""
+    length = request.headers.get("content-length", "0")
+    if not length.isdecimal() or int(length) > _MAX_BODY:
+        raise InvalidRequest("That is more than the studio takes at once.")
+    raw = await request.body()
+    try:
+        data = json.loads(raw) if raw else {}
+    except ValueError as error:
+        raise InvalidRequest("That is not JSON.") from error
+    if not isinstance(data, dict):
+        raise InvalidRequest("Send a JSON object.")
+    return data
+
+
 def _ours_only(request: Request) -> None:
     """Another site's page cannot set this header without a preflight, which is never granted."""
     if request.headers.get("x-lora-studio") != "1":
@@ -110,6 +136,10 @@ def _base(studio: Any, request: Request) -> Any:
 
 def _thumbnail(studio: Any, request: Request) -> Response:
     return _picture(studio.thumbnail_path(request.path_params["id"]))
+
+
+def _image(studio: Any, request: Request) -> Response:
+    return _picture(studio.image_path(request.path_params["name"]))
 
 
 def _picture(path: Path) -> Response:
@@ -163,6 +193,7 @@ def routes(studio: Any, maps: MapFiles) -> list[BaseRoute]:
     def route(path: str, handler: Handler, method: str = "GET", prefix: str = "/studio") -> Route:
         async def endpoint(request: Request) -> Response:
             try:
+                request.state.body = await _body(request) if method == "POST" else {}
                 answer = await run_in_threadpool(handler, studio, request)
             except LoraStudioError as error:
                 status = 404 if isinstance(error, NotFound) else 400
@@ -184,6 +215,8 @@ def routes(studio: Any, maps: MapFiles) -> list[BaseRoute]:
         route("/api/base", _base),
         route("/api/methods", lambda s, r: s.list_methods()),
         route("/api/search", _search),
+        route("/api/votes", _votes),
+        route("/api/votes", _vote, "POST"),
         route("/api/hint", _hint),
         route("/api/adapter/{id}", lambda s, r: s.get_adapter(r.path_params["id"])),
         route("/api/recipe/{id}", lambda s, r: s.get_recipe(r.path_params["id"])),
@@ -195,4 +228,5 @@ def routes(studio: Any, maps: MapFiles) -> list[BaseRoute]:
         route("/files/map/{name}", map_file),
         route("/assets/{name}", _asset),
         route("/thumbnail/{id}", _thumbnail, prefix="/ls"),
+        route("/image/{name}", _image, prefix="/ls"),
     ]
