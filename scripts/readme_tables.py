@@ -17,7 +17,7 @@ def method_table() -> str:
     for method in METHODS:
         title = f"[{method.title}]({method.paper})" if method.paper else method.title
         names = ", ".join(f"`{p.name}`" for p in method.params) or "none"
-        kind = "merge" if method.kind == "merging" else "route"
+        kind = {"merging": "merge", "routing": "route", "denoising": "denoise"}[method.kind]
         rows.append(f"| `{method.name}` | {kind} | **{title}.** {method.summary} | {names} |")
     return "\n".join(rows)
 

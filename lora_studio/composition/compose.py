@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from lora_studio.composition.method import METHODS, Inputs, Progress, no_progres
 from lora_studio.composition.plan import Plan
 from lora_studio.composition.probe import ModelProbe
 from lora_studio.composition.recipe import Recipe, Source
+from lora_studio.composition.schedule import Scheduled
 from lora_studio.errors import IncompatibleAdapters, InvalidRequest
 
 Lookup = Callable[[str], Adapter]
@@ -25,6 +26,7 @@ def compose(
     *,
     seed: int = 0,
     probe: ModelProbe | None = None,
+    family: str = "",
     **params: Any,
 ) -> Plan:
     """Composes adapters by a registered method: the notebook's one call.
@@ -32,17 +34,20 @@ def compose(
     Args:
         method: a name from `methods()`, such as "lego".
         weights: one per adapter; all 1 by default.
+        family: of the base model ("sd1", "sdxl", ...), for methods made for some only.
         params: the method's own parameters.
 
     Raises:
-        NotFound: no such method. InvalidRequest: a bad parameter. IncompatibleAdapters: the
+        NotFound: no such method. InvalidRequest: a bad parameter, or a method for other models.
+        IncompatibleAdapters: the
         adapters belong to different base models or sizes.
     """
     given = [1.0] * len(adapters) if weights is None else [float(w) for w in weights]
     if not adapters or len(given) != len(adapters):
         raise InvalidRequest(f"{len(adapters)} adapters and {len(given)} weights; need one each.")
     _check_base(adapters)
-    return METHODS.get(method)(Inputs(adapters, given, seed=seed, probe=probe), **params)
+    inputs = Inputs(adapters, given, seed=seed, probe=probe, family=family)
+    return METHODS.get(method)(inputs, **params)
 
 
 def run_recipe(
@@ -51,8 +56,12 @@ def run_recipe(
     *,
     probe: ModelProbe | None = None,
     progress: Progress = no_progress,
+    family: str = "",
 ) -> Plan:
     """Carries out a recipe; `lookup` gives the adapter of an id.
+
+    A denoising plan names its adapters by id. One that acts with a choice of units or with weights
+    by module is named "<id>#<digest of what is left>" and stands in `Scheduled.replaced`.
 
     Raises:
         InvalidRequest, NotFound, IncompatibleAdapters: as `compose`.
@@ -61,6 +70,7 @@ def run_recipe(
     if not active:
         raise InvalidRequest("No adapter takes part: switch one on and give it a weight.")
     method = METHODS.get(recipe.method)
+    method.refuse(recipe.modality, family)
     if method.kind == "routing" and any(s.units or s.module_weights for s in active):
         raise InvalidRequest(
             "A routed plan uses whole adapters. Choose units or module weights in a merge, and "
@@ -68,38 +78,63 @@ def run_recipe(
         )
     adapters = [choose_units(lookup(source.id), source) for source in active]
     _check_base(adapters)
+    whole = method.kind != "denoising"
+    ids = [s.id if whole else _run_id(s, a) for s, a in zip(active, adapters, strict=True)]
     inputs = Inputs(
         adapters=adapters,
         weights=[source.weight for source in active],
         seed=recipe.seed,
-        ids=[source.id for source in active],
+        ids=ids,
         probe=probe,
         progress=progress,
+        family=family,
+        regions=[source.region for source in active],
     )
-    return method(inputs, **recipe.params)
+    plan = method(inputs, **recipe.params)
+    if not isinstance(plan, Scheduled):
+        return plan
+    cut = {i: a for i, a, s in zip(ids, adapters, active, strict=True) if i != s.id}
+    return replace(plan, replaced=cut)
 
 
 def choose_units(adapter: Adapter, source: Source) -> Adapter:
     """The adapter with only the chosen rank units, and its modules at their own weights.
 
     Raises:
-        InvalidRequest: a module or unit the adapter does not have.
+        InvalidRequest: a module, beginning of modules' names, or unit the adapter does not have.
     """
-    if not source.units and not source.module_weights:
+    if not _is_cut(source):
         return adapter
-    strangers = (source.units.keys() | source.module_weights.keys()) - adapter.factors.keys()
+    strangers = source.units.keys() - adapter.factors.keys()
+    strangers |= source.module_weights.keys() - {p for n in adapter.factors for p in _prefixes(n)}
     if strangers:
         raise InvalidRequest(f"The adapter has no module '{min(strangers)}'.")
     factors: dict[str, LoraFactors] = {}
     for name, module in adapter.factors.items():
         kept = _kept(name, module.rank, source.units.get(name, {}))
-        factor = source.module_weights.get(name, 1.0)
+        named = (p for p in _prefixes(name) if p in source.module_weights)
+        factor = source.module_weights.get(next(named, name), 1.0)
         if len(kept) and factor:
             chosen = module if len(kept) == module.rank else _rows(module, kept)
             factors[name] = chosen.scaled(factor)
     if not factors:
         raise InvalidRequest("No rank unit is left of an adapter; switch the adapter off instead.")
     return replace(adapter, factors=factors)
+
+
+def _is_cut(source: Source) -> bool:
+    return bool(source.units or source.module_weights)
+
+
+def _run_id(source: Source, adapter: Adapter) -> str:
+    return f"{source.id}#{adapter.id[:16]}" if _is_cut(source) else source.id
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    """The name and its dotted beginnings, the longest first."""
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
 
 
 def _rows(module: LoraFactors, kept: np.ndarray) -> LoraFactors:
@@ -116,6 +151,11 @@ def _kept(name: str, rank: int, choice: Mapping[str, list[int]]) -> np.ndarray:
 
 
 def _check_base(adapters: Sequence[Adapter]) -> None:
+    if len({a.modality for a in adapters}) > 1:
+        raise IncompatibleAdapters(
+            "Some of these adapters are for text models and some for image models. Choose adapters "
+            "of one kind."
+        )
     bases = sorted({a.card.base_model for a in adapters if a.card.base_model})
     if len(bases) > 1:
         raise IncompatibleAdapters(

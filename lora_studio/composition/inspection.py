@@ -1,13 +1,16 @@
-"""What a merge does to its sources, read from the factors alone: the figures of a dry run."""
+"""The figures of a dry run: what a merge does to its sources, read from the factors alone, and
+what a schedule will cost."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from lora_studio.adapter import Adapter
+from lora_studio.composition.schedule import Scheduled
 
 SAMPLED_ROWS = 64
 
@@ -62,3 +65,23 @@ def norm_ratio(merged: Adapter, sources: Sequence[Adapter]) -> float:
 def peft_bytes(adapter: Adapter) -> int:
     """Size of the saved float32 weights, in bytes, without the small header."""
     return 4 * adapter.parameters
+
+
+def scheduled_figures(plan: Scheduled) -> dict[str, Any]:
+    """{scheduled, passes, branches, curves {adapter id: [21 strengths]}, notes}, as JSON has it.
+
+    An adapter that acts with a choice of units keeps its own id here.
+    """
+    curves: dict[str, list[float]] = {}
+    for name, curve in plan.curves.items():
+        own = name.partition("#")[0]
+        curves[own] = [
+            a + b for a, b in zip(curves.get(own, [0.0] * len(curve)), curve, strict=True)
+        ]
+    return {
+        "scheduled": True,
+        "passes": plan.passes,
+        "branches": len(plan.branches),
+        "curves": curves,
+        "notes": list(plan.notes),
+    }

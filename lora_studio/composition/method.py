@@ -11,13 +11,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from lora_studio.adapter import Adapter
+from lora_studio.adapter import Adapter, Modality
 from lora_studio.composition.plan import Plan
 from lora_studio.composition.probe import ModelProbe
 from lora_studio.errors import InvalidRequest
 from lora_studio.registry import Registry
 
-MethodKind = Literal["merging", "routing"]
+MethodKind = Literal["merging", "routing", "denoising"]
+MethodModality = Literal["text", "image", "both"]
+MODALITIES: Mapping[MethodKind, MethodModality] = {
+    "merging": "both",
+    "routing": "text",
+    "denoising": "image",
+}
 Progress = Callable[[float, str], None]
 
 
@@ -86,9 +92,11 @@ class Inputs:
         adapters: at least one, all of one base model.
         weights: one per adapter; may be negative or zero.
         seed: of every random choice.
-        ids: one per adapter, to name it in a routed plan.
+        ids: one per adapter, to name it in a plan that is carried out at run time.
         probe: access to the running base model, where there is one.
         progress: called with (fraction, message); may raise to cancel.
+        family: of the base model ("sd1", "sdxl", "flux", ...); "" if it is not known.
+        regions: one per adapter, as `Source.region`; empty where none has one.
     """
 
     adapters: Sequence[Adapter]
@@ -97,11 +105,23 @@ class Inputs:
     ids: Sequence[str] = ()
     probe: ModelProbe | None = None
     progress: Progress = field(default=no_progress)
+    family: str = ""
+    regions: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def modality(self) -> Modality:
+        """What the adapters are for; all are for the same."""
+        return self.adapters[0].modality
 
 
 @dataclass(frozen=True)
 class Method:
-    """A registered way to compose."""
+    """A registered way to compose.
+
+    Args:
+        modality: what the base model makes.
+        families: families of image models it is made for; empty is every one.
+    """
 
     name: str
     title: str
@@ -110,6 +130,8 @@ class Method:
     paper: str
     params: tuple[Param, ...]
     uses_model: bool
+    modality: MethodModality
+    families: tuple[str, ...]
     function: Callable[..., Plan]
 
     def checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +149,21 @@ class Method:
             )
         return {name: p.check(values.get(name, p.default)) for name, p in known.items()}
 
+    def refuse(self, modality: str, family: str = "") -> None:
+        """Raises InvalidRequest where it is not made for such a base model, with the reason."""
+        if self.modality not in ("both", modality):
+            raise InvalidRequest(
+                f"{self.title} is for {self.modality} models, and this composition is for "
+                f"{modality}. Choose a merge, or a method for {modality} models."
+            )
+        if family and self.families and family not in self.families:
+            raise InvalidRequest(
+                f"{self.title} is made for {' and '.join(self.families)}, and this base model is "
+                f"of the family {family}. Choose another method."
+            )
+
     def __call__(self, inputs: Inputs, **values: Any) -> Plan:
+        self.refuse(inputs.modality, inputs.family)
         return self.function(inputs, **self.checked(values))
 
 
@@ -135,17 +171,37 @@ METHODS: Registry[Method] = Registry("method")
 
 
 def method(
-    name: str, *, title: str, kind: MethodKind, paper: str = "", uses_model: bool = False
+    name: str,
+    *,
+    title: str,
+    kind: MethodKind,
+    paper: str = "",
+    uses_model: bool = False,
+    modality: MethodModality | None = None,
+    families: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Plan]], Callable[..., Plan]]:
     """Registers the decorated function as a method; its docstring's first sentence is the summary.
 
     Args:
         uses_model: whether it can make use of `Inputs.probe`.
+        modality: what the base model makes; None follows from the kind (`MODALITIES`).
+        families: families of image models it is made for; empty is every one.
     """
 
     def register(function: Callable[..., Plan]) -> Callable[..., Plan]:
         summary = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
-        entry = Method(name, title, kind, summary, paper, _params(function), uses_model, function)
+        entry = Method(
+            name,
+            title,
+            kind,
+            summary,
+            paper,
+            _params(function),
+            uses_model,
+            modality or MODALITIES[kind],
+            families,
+            function,
+        )
         METHODS.register(name, entry)
         return function
 

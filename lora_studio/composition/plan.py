@@ -1,4 +1,5 @@
-"""What a method returns: one new adapter, or a rule of who answers which prompt."""
+"""What a method returns: one new adapter, a rule of who answers which prompt, or a schedule of who
+acts while a picture is denoised."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lora_studio.adapter import Adapter
+from lora_studio.composition.schedule import Scheduled
 
 RouteRule = Literal["selection", "mixture", "fusion"]
 
@@ -65,4 +67,4 @@ class Routed:
         return RowTerms(terms, fuse=self.rule == "fusion")
 
 
-Plan = Merged | Routed
+Plan = Merged | Routed | Scheduled

@@ -10,11 +10,12 @@ from typing import Any
 
 import yaml
 
+from lora_studio.composition.region import checked_region
 from lora_studio.errors import InvalidRequest
 
 SCHEMA = 1
 MAX_SOURCES = 64
-SOURCE_FIELDS = ("id", "weight", "enabled", "units", "module_weights")
+SOURCE_FIELDS = ("id", "weight", "enabled", "units", "module_weights", "region")
 RECIPE_FIELDS = ("schema", "id", "base", "modality", "sources", "compose", "retrieval", "notes")
 
 
@@ -26,7 +27,10 @@ class Source:
         id: adapter id.
         weight: any finite number; zero and `enabled=False` both leave it out.
         units: module -> {"include": [indices]} or {"exclude": [indices]} of rank units.
-        module_weights: module -> factor on top of `weight`.
+        module_weights: module, or dotted beginning of its name ("unet.down_blocks.0"), -> factor on
+            top of `weight`; the longest that fits counts alone.
+        region: where in the picture it acts: {"box": [x0, y0, x1, y1]} in shares of its width and
+            height, {"mask": base64 of a PNG, white = acts}, or {} for everywhere.
         about: what else the file says of the source (title, license, trigger_words, repo, ...);
             kept, and no part of the request.
     """
@@ -36,6 +40,7 @@ class Source:
     enabled: bool = True
     units: Mapping[str, Mapping[str, list[int]]] = field(default_factory=dict)
     module_weights: Mapping[str, float] = field(default_factory=dict)
+    region: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -141,7 +146,7 @@ class Recipe:
             method=_text(compose.get("method", "preset"), "compose.method"),
             params=dict(params),
             seed=_whole(compose.get("seed", 0), "compose.seed"),
-            modality=_text(data.get("modality", "text"), "modality"),
+            modality=_modality(data.get("modality", "text")),
             retrieval=dict(retrieval) if isinstance(retrieval, Mapping) else None,
             notes=_text(data.get("notes") or "", "notes")[:4000],
             about={str(k): v for k, v in data.items() if k not in RECIPE_FIELDS},
@@ -161,6 +166,7 @@ def _source(data: Any) -> Source:
         enabled=bool(data.get("enabled", True)),
         units={str(name): _units(choice) for name, choice in units.items()},
         module_weights={str(k): _number(v, "module weight") for k, v in weights.items()},
+        region=checked_region(data.get("region") or {}),
         about={str(k): v for k, v in data.items() if k not in SOURCE_FIELDS},
     )
 
@@ -171,6 +177,12 @@ def _units(choice: Any) -> dict[str, list[int]]:
         if how in ("include", "exclude") and isinstance(indices, list):
             return {str(how): sorted({_whole(i, "unit index") for i in indices})}
     raise InvalidRequest("units are {module: {include: [..]}} or {module: {exclude: [..]}}.")
+
+
+def _modality(value: Any) -> str:
+    if value not in ("text", "image"):
+        raise InvalidRequest(f"modality of a recipe is {value!r}; it is text or image.")
+    return value
 
 
 def _text(value: Any, name: str) -> str:

@@ -46,9 +46,17 @@ def apply_scale(
         return adapter.scaled(scale).folded(), ()
     chosen = best_scale(adapter, inputs)
     if chosen is None:
-        note = f"Auto-scale needs the base model and sample inputs; scale {scale:g} was used."
-        return adapter.scaled(scale).folded(), (note,)
+        return adapter.scaled(scale).folded(), (_untuned(inputs, scale),)
     return chosen.adapter, (describe(chosen),)
+
+
+def _untuned(inputs: Inputs, scale: float) -> str:
+    if inputs.modality == "image":
+        return (
+            "Auto-scale compares answers in words, so it is not for pictures: scale "
+            f"{scale:g} was used. Compare a few scales by eye."
+        )
+    return f"Auto-scale needs the base model and sample inputs; scale {scale:g} was used."
 
 
 def describe(chosen: Scaled) -> str:

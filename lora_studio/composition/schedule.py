@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from lora_studio.adapter import Adapter
+
 Strength = float | Mapping[str, float]
 """Weight of an adapter at one step: one number, or module -> number (missing = 0)."""
 
@@ -105,6 +107,8 @@ class Scheduled:
         passes: denoiser passes per step relative to a plain run, on average; for display.
         curves: adapter id -> strength at 21 evenly spaced points of the run; for display.
         notes: what a person should know about how it came about.
+        replaced: id as the branches use it -> adapter to load under that id, for sources that act
+            with some of their units or with other weights by module. Such an id names the content.
     """
 
     branches: tuple[Branch, ...]
@@ -112,6 +116,7 @@ class Scheduled:
     passes: float = 1.0
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    replaced: Mapping[str, Adapter] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.branches:

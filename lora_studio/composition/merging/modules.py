@@ -24,6 +24,11 @@ class Stack:
     def ranks(self) -> tuple[int, ...]:
         return tuple(m.rank for m in self.modules)
 
+    @property
+    def like(self) -> LoraFactors:
+        """What kind of layer it is: some formats call a 1x1 convolution a linear layer."""
+        return next((m for m in self.modules if m.kind == "conv"), self.modules[0])
+
     def concatenated(self) -> tuple[np.ndarray, np.ndarray]:
         """A (R, d_in) and B (d_out, R) with B @ A the weighted sum of updates, R = sum of ranks."""
         folded = [m.scaled(w).folded() for m, w in zip(self.modules, self.weights, strict=True)]
@@ -59,7 +64,7 @@ def merge_modules(inputs: Inputs, merge: Merge) -> Adapter:
         _check(stack)
         a, b = merge(stack)
         merged[name] = replace(
-            stack.modules[0],
+            stack.like,
             A=np.ascontiguousarray(a, dtype=np.float32),
             B=np.ascontiguousarray(b, dtype=np.float32),
             scaling=1.0,
@@ -71,13 +76,28 @@ def merge_modules(inputs: Inputs, merge: Merge) -> Adapter:
 def _check(stack: Stack) -> None:
     first = stack.modules[0]
     for module in stack.modules:
-        if (module.d_in, module.d_out, module.kind) != (first.d_in, first.d_out, first.kind):
+        if _shape(module) != _shape(first):
             raise IncompatibleAdapters(
-                f"'{stack.name}' is {first.d_in}→{first.d_out} in one adapter and "
-                f"{module.d_in}→{module.d_out} in another; they belong to different base models."
+                f"'{stack.name}' is {_described(first)} in one adapter and {_described(module)} "
+                "in another; they belong to different base models."
             )
         if module.magnitude is not None and len(stack.modules) > 1:
             raise IncompatibleAdapters(
                 f"'{stack.name}' is a DoRA module. Its update also rescales the base weights and "
                 "cannot be merged from factors alone; leave that adapter out."
             )
+
+
+def _shape(module: LoraFactors) -> tuple[object, ...]:
+    """What must agree; a 1x1 convolution is a linear layer."""
+    kind = "linear" if module.kind == "conv" and _taps(module) == (1, 1) else module.kind
+    return module.d_in, module.d_out, kind, _taps(module)
+
+
+def _taps(module: LoraFactors) -> tuple[int, ...]:
+    return tuple(module.kernel[1:]) if module.kernel else (1, 1)
+
+
+def _described(module: LoraFactors) -> str:
+    kernel = "" if _taps(module) == (1, 1) else f" under {'x'.join(map(str, _taps(module)))} taps"
+    return f"{module.kind} {module.d_in}→{module.d_out}{kernel}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lora_studio.composition import Merged, Recipe, choose_units, run_recipe
+from lora_studio.composition import Recipe, Routed, Scheduled, choose_units, run_recipe
+from lora_studio.composition.inspection import scheduled_figures
 from lora_studio.composition.probe import ModelProbe
 from lora_studio.errors import Cancelled, LoraStudioError
 from lora_studio.formats import canonical
@@ -17,14 +18,18 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     """args: recipe, blobs {id: path}, out (file to write); in the model lane also base, device,
     max_rows and samples {id: [prompt]}.
 
-    Returns {routed} for a routed plan, else {notes, untuned, rank, cosines}; the adapter is at
+    Returns {routed} for a plan that is carried out at run time (with the figures of a schedule if
+    it is one), else {notes, untuned, rank, cosines}; the adapter is at
     `out`. `untuned` says that tuning was asked for and the base model could not be loaded.
     """
     recipe = Recipe.from_dict(args["recipe"])
     blobs = Blobs(args["blobs"], ctx)
     probe, excuse = _probe(args, recipe, blobs, ctx) if "base" in args else (None, "")
-    plan = run_recipe(recipe, blobs, probe=probe, progress=blobs.progress)
-    if not isinstance(plan, Merged):
+    family = str(args.get("family", ""))
+    plan = run_recipe(recipe, blobs, probe=probe, progress=blobs.progress, family=family)
+    if isinstance(plan, Scheduled):
+        return {"routed": True, **scheduled_figures(plan)}
+    if isinstance(plan, Routed):
         return {"routed": True, "rule": plan.rule, "top_k": plan.top_k}
     ctx.check()
     Path(args["out"]).write_bytes(canonical.dump(plan.adapter))

@@ -5,19 +5,36 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from lora_studio.composition import METHODS, Merged, Recipe, choose_units, run_recipe
-from lora_studio.composition.inspection import norm_ratio, peft_bytes, sign_conflict
+from lora_studio.composition import (
+    METHODS,
+    Merged,
+    Recipe,
+    Scheduled,
+    choose_units,
+    run_recipe,
+)
+from lora_studio.composition.inspection import (
+    norm_ratio,
+    peft_bytes,
+    scheduled_figures,
+    sign_conflict,
+)
 from lora_studio.rank_units import SHARED_SEED, SHARED_SEED_WARNING, shared_seed
 from lora_studio.worker.job import JobContext
 from lora_studio.worker.tasks.blobs import Blobs
 
 
 def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
-    """args: recipe, blobs {id: path}. Returns the figures listed in `Studio.plan_composition`."""
+    """args: recipe, blobs {id: path}, family of the base ("" unknown).
+
+    Returns the figures listed in `Studio.plan_composition`; for a scheduled plan, which is carried
+    out at run time as a routed one is, those of `scheduled_figures` beside them.
+    """
     recipe = Recipe.from_dict(args["recipe"])
     blobs = Blobs(args["blobs"], ctx)
     start = time.perf_counter()
-    plan = run_recipe(recipe, blobs, progress=blobs.progress)
+    family = str(args.get("family", ""))
+    plan = run_recipe(recipe, blobs, progress=blobs.progress, family=family)
     seconds = time.perf_counter() - start
     active = recipe.active
     sources = [choose_units(blobs(s.id), s) for s in active]
@@ -25,6 +42,7 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     conflict = sign_conflict(sources, weights)
     figures: dict[str, Any] = {
         "routed": not isinstance(plan, Merged),
+        "scheduled": False,
         "method": METHODS.get(recipe.method).title,
         "sign_conflict": conflict.total,
         "sign_conflict_by_module": conflict.by_module,
@@ -44,6 +62,8 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
                 for s, a in zip(active, sources, strict=True)
             ],
         }
+    elif isinstance(plan, Scheduled):
+        figures |= scheduled_figures(plan)
     else:
         figures |= {"rule": plan.rule, "top_k": plan.top_k}
     figures["warnings"] = _warnings(recipe, sources, figures)

@@ -1,0 +1,5 @@
+"""Denoising methods: who acts is decided while a picture is made. Importing registers them all."""
+
+from lora_studio.composition.denoising import (  # noqa: F401  (order is the order of the menu)
+    switch,
+)
