@@ -3,4 +3,5 @@
 from lora_studio.composition.denoising import (  # noqa: F401  (order is the order of the menu)
     switch,
     composite,
+    curve,
 )
