@@ -4,4 +4,5 @@ from lora_studio.composition.denoising import (  # noqa: F401  (order is the ord
     switch,
     composite,
     curve,
+    block_lora,
 )
