@@ -5,4 +5,5 @@ from lora_studio.composition.denoising import (  # noqa: F401  (order is the ord
     composite,
     curve,
     block_lora,
+    k_lora,
 )
