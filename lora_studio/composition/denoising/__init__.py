@@ -6,4 +6,5 @@ from lora_studio.composition.denoising import (  # noqa: F401  (order is the ord
     curve,
     block_lora,
     k_lora,
+    regional,
 )
