@@ -7,4 +7,5 @@ from lora_studio.composition.denoising import (  # noqa: F401  (order is the ord
     block_lora,
     k_lora,
     regional,
+    cached_composite,
 )
