@@ -8,4 +8,5 @@ from lora_studio.composition.denoising import (  # noqa: F401  (order is the ord
     k_lora,
     regional,
     cached_composite,
+    patch_weights,
 )
