@@ -5,14 +5,31 @@ import inspect
 import numpy as np
 import pytest
 
-from lora_studio.composition import METHODS, Merged, Recipe, Routed, Source, compose, run_recipe
+from lora_studio.composition import (
+    METHODS,
+    Merged,
+    Recipe,
+    Routed,
+    Scheduled,
+    Source,
+    compose,
+    run_recipe,
+)
+from lora_studio.composition.schedule import constant
 from lora_studio.errors import IncompatibleAdapters, InvalidRequest
 from tests.conftest import build_adapter
 from tests.deltas import deltas, distance
+from tests.unit.composition.playing import CONTENT, CONV, STYLE, TEXT, image_adapter, play
 
 MERGING = [m.name for m in METHODS if m.kind == "merging"]
 ROUTING = [m.name for m in METHODS if m.kind == "routing"]
+DENOISING = [m.name for m in METHODS if m.kind == "denoising"]
 ALL = METHODS.names()
+
+
+def source(name, seed):
+    """An adapter of the kind a method is for."""
+    return image_adapter(seed) if name in DENOISING else build_adapter(seed)
 
 
 @pytest.mark.parametrize("name", MERGING)
@@ -62,14 +79,20 @@ def test_the_same_seed_gives_the_same_bytes(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_recipe_round_trip_composes_the_same(name):
-    pool = {str(i): build_adapter(i) for i in range(3)}
+    pool = {str(i): source(name, i) for i in range(2)}
     defaults = {p.name: p.default for p in METHODS.get(name).params}
-    recipe = Recipe({"repo": "tiny"}, tuple(Source(i) for i in pool), name, defaults, seed=3)
+    sources = tuple(Source(i, region={"box": [0.0, 0.0, 0.5, 1.0]}) for i in pool)
+    modality = "image" if name in DENOISING else "text"
+    recipe = Recipe({"repo": "tiny"}, sources, name, defaults, seed=3, modality=modality)
     first = run_recipe(recipe, pool.__getitem__)
     second = run_recipe(Recipe.from_yaml(recipe.to_yaml()), pool.__getitem__)
     if isinstance(first, Merged):
         assert isinstance(second, Merged)
         assert first.adapter.id == second.adapter.id
+    elif isinstance(first, Scheduled):
+        assert isinstance(second, Scheduled)
+        assert play(first)[0].equal(play(second)[0])
+        assert (first.passes, first.curves) == (second.passes, second.curves)
     else:
         assert first == second
 
@@ -77,7 +100,7 @@ def test_a_recipe_round_trip_composes_the_same(name):
 @pytest.mark.parametrize("name", ALL)
 def test_nothing_but_zeros_is_refused(name):
     with pytest.raises(InvalidRequest, match="Every weight is zero"):
-        compose(name, [build_adapter(1)], [0.0])
+        compose(name, [source(name, 1)], [0.0])
 
 
 @pytest.mark.parametrize("name", MERGING)
@@ -110,9 +133,68 @@ def test_the_signature_is_the_whole_declaration(name):
         assert param.help
 
 
-@pytest.mark.parametrize("name", MERGING)
+@pytest.mark.parametrize("name", MERGING + DENOISING)
 def test_parameters_out_of_range_are_refused_by_name(name):
     for param in METHODS.get(name).params:
         bad = {"choice": "nonsense", "bool": 3}.get(param.type, 1e9)
         with pytest.raises(InvalidRequest, match=param.name):
-            compose(name, [build_adapter(1)], **{param.name: bad})
+            compose(name, [source(name, 1)], **{param.name: bad})
+
+
+@pytest.mark.parametrize("name", MERGING)
+def test_merges_of_image_adapters_keep_what_each_module_is(name):
+    one = image_adapter(1, rank=2, modules=(CONTENT, CONV, TEXT))
+    two = image_adapter(2, rank=4, scaling=0.5, modules=(CONTENT, STYLE, CONV, TEXT))
+    merged = compose(name, [one, two], [1.0, -0.5]).adapter
+    assert set(merged.factors) == {CONTENT, STYLE, CONV, TEXT}
+    for module, factors in merged.factors.items():
+        own = two.factors[module]
+        assert (factors.kind, factors.kernel) == (own.kind, own.kernel)
+        assert factors.component == own.component == module.partition(".")[0]
+        assert np.isfinite(factors.delta()).all()
+    alone = compose(name, [one]).adapter
+    assert distance(deltas(alone), deltas(one)) < 1e-6
+
+
+@pytest.mark.parametrize("name", DENOISING)
+def test_one_adapter_at_weight_one_denoises_as_it_does_alone(name):
+    adapter = image_adapter(1)
+    plan = compose(name, [adapter, image_adapter(2)], [1.0, 0.0])
+    assert isinstance(plan, Scheduled)
+    alone, asked = play(Scheduled((constant({adapter.id: 1.0}),)))
+    found, passes = play(plan)
+    np.testing.assert_allclose(found, alone, rtol=1e-12, atol=1e-12)
+    assert passes == asked
+
+
+@pytest.mark.parametrize("name", DENOISING)
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.8, -0.5)])
+def test_a_schedule_names_only_its_sources_and_repeats_itself(name, weights):
+    adapters = [image_adapter(1), image_adapter(2)]
+    plan = compose(name, adapters, weights)
+    named = {
+        i
+        for branch in plan.branches
+        for step in range(12)
+        for i in {*branch.schedule(step, 12), *branch.text_weights(step, 12)}
+    }
+    assert named == {a.id for a in adapters}
+    assert set(plan.curves) <= named
+    assert all(len(curve) == 21 for curve in plan.curves.values())
+    once, asked = play(plan, 20)
+    again, _ = play(plan, 20)
+    assert once.equal(again)
+    assert once.isfinite().all()
+    assert asked / 20 == pytest.approx(plan.passes)
+
+
+@pytest.mark.parametrize("name", DENOISING)
+def test_denoising_methods_refuse_adapters_of_text_models(name):
+    with pytest.raises(InvalidRequest, match="is for image models, and this composition is for te"):
+        compose(name, [build_adapter(1)])
+
+
+@pytest.mark.parametrize("name", ROUTING)
+def test_routing_methods_refuse_adapters_of_image_models(name):
+    with pytest.raises(InvalidRequest, match="is for text models, and this composition is for im"):
+        compose(name, [image_adapter(1)])
