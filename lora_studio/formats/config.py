@@ -20,7 +20,7 @@ METHODS = ("LORA", "LOHA", "LOKR")
 
 @dataclass(frozen=True)
 class Pattern:
-    """A module name (whole if `anchored`, else perhaps the end of one) and the value it is given."""
+    """A module name (whole if `anchored`, else perhaps its end) and the value it is given."""
 
     name: str
     anchored: bool

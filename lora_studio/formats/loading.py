@@ -98,8 +98,9 @@ def _load_weights(weights: Path, folder: Path | None) -> Loaded:
     places = dialect.locate(header.tensors)
     reading = read_factors(iterate_tensors(weights), places, scales, dialect.NAME)
     report = list(reading.report)
+    lacking = f"No {CONFIG}" if dialect.NAME == "peft" else "The file names no alpha"
     if not scales.known and not any(place and place.role == "alpha" for place in places.values()):
-        report.append(f"No {CONFIG}: alpha is taken as equal to the rank (scaling 1).")
+        report.append(f"{lacking}: alpha is taken as equal to the rank (scaling 1).")
     found = fill_card(_card(folder), header.metadata)
     found = replace(
         found,
