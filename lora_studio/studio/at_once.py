@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lora_studio.composition import Recipe
+from lora_studio.composition import Merged, Recipe, Scheduled, run_recipe
 from lora_studio.demo.vocabulary import example_prompts, unknown_words
 from lora_studio.errors import InvalidRequest
+from lora_studio.formats import EXPORTS
 from lora_studio.gallery import Gallery
 from lora_studio.gallery.blocks import block_norms, block_of
 from lora_studio.settings import DEMO_BASE, Settings
-from lora_studio.studio import exports, facts
+from lora_studio.studio import exports, facts, picture_exports
 from lora_studio.studio.bases import Bases
 from lora_studio.studio.comparing import list_suites
 from lora_studio.studio.composing import Composer
@@ -123,16 +124,36 @@ class AtOnce:
         return list_suites()
 
     def export_adapter(self, id: str, format: str = "peft", *, actor: str = "") -> str:
-        """Path of a zip that `PeftModel.from_pretrained` loads once unpacked."""
-        if format != "peft":
-            raise InvalidRequest(f"There is no export format '{format}'. There is: peft.")
-        return str(exports.export_peft(self.gallery, id, self.scratch / "exports"))
+        """Path of a file for other programs, read back and compared before it is handed out.
+
+        Args:
+            format: "peft" (a zip that `PeftModel.from_pretrained` loads once unpacked); of an image
+                adapter also "diffusers" or "kohya" (ComfyUI, A1111), one .safetensors each.
+        """
+        folder = self.scratch / "exports"
+        folder.mkdir(parents=True, exist_ok=True)
+        if format == "peft":
+            return str(exports.export_peft(self.gallery, id, folder))
+        EXPORTS.get(format)  # an unknown one is told apart from one that does not fit
+        family = self._bases.family(self.gallery.get(id).base_model)
+        return str(picture_exports.export_file(self.gallery, id, format, family, folder))
 
     def export_routed(self, recipe: Mapping[str, Any], *, actor: str = "") -> str:
-        """Path of a zip of a routed plan's sources, its recipe and a script that runs it."""
+        """Path of a zip of a plan that is carried out at run time: its sources and its recipe, and
+        for text a script that runs it.
+
+        Raises:
+            InvalidRequest: the recipe is a merge.
+        """
         checked = self._composer.full_ids(Recipe.from_dict(recipe))
         folder = self.scratch / "exports"
-        return str(exports.export_routed(self.gallery, checked, self.settings.embedder, folder))
+        plan = run_recipe(checked, self.gallery.adapter)
+        if isinstance(plan, Merged):
+            raise InvalidRequest("This recipe makes one adapter; compose it and download that.")
+        if isinstance(plan, Scheduled):
+            return str(picture_exports.export_scheduled(self.gallery, checked, plan, folder))
+        embedder = self.settings.embedder
+        return str(exports.export_routed(self.gallery, checked, plan, embedder, folder))
 
 
 def _blocks(modality: str, table: list[dict[str, Any]]) -> list[dict[str, Any]]:

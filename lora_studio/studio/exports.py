@@ -19,10 +19,9 @@ from lora_studio.composition import (
     Recipe,
     Routed,
     compose,
-    run_recipe,
 )
-from lora_studio.errors import InvalidRequest, NotFound
-from lora_studio.formats import card, save_adapter
+from lora_studio.errors import NotFound
+from lora_studio.formats import card, export, save_adapter
 from lora_studio.gallery import Gallery
 from lora_studio.settings import assets_dir
 
@@ -34,7 +33,10 @@ def slug(text: str, fallback: str) -> str:
 
 
 def export_peft(gallery: Gallery, adapter_id: str, folder: Path) -> Path:
-    """Zips one adapter: config, weights, card with its parents, recipe and test prompts."""
+    """Zips one adapter: config, weights, card with its parents, recipe and test prompts.
+
+    The weights are read back and compared first.
+    """
     entry = gallery.get(adapter_id)
     adapter = gallery.adapter(entry.id)
     name = f"{slug(entry.title, 'adapter')}-{entry.id[:8]}"
@@ -47,21 +49,19 @@ def export_peft(gallery: Gallery, adapter_id: str, folder: Path) -> Path:
     if tests := gallery.tests(entry.id):
         extra["test.jsonl"] = "".join(json.dumps(t, ensure_ascii=False) + "\n" for t in tests)
     with TemporaryDirectory() as scratch:
-        home = save_adapter(adapter, Path(scratch) / name, extra)
+        home = export(adapter, "peft", Path(scratch) / name)
+        for file, content in extra.items():
+            data = content.encode("utf-8") if isinstance(content, str) else content
+            (home / file).write_bytes(data)
         body = _card_body(gallery, entry.parents, entry.recipe)
         (home / "README.md").write_text(card.render(adapter.card, body), encoding="utf-8")
-        return _zip(home, folder / f"{name}.zip")
+        return zipped(home, folder / f"{name}.zip")
 
 
-def export_routed(gallery: Gallery, recipe: Recipe, embedder: str, folder: Path) -> Path:
-    """Zips a routed plan: its sources as PEFT folders, their vectors, the recipe and run.py.
-
-    Raises:
-        InvalidRequest: the recipe is a merge.
-    """
-    plan = run_recipe(recipe, gallery.adapter)
-    if not isinstance(plan, Routed):
-        raise InvalidRequest("This recipe makes one adapter; compose it and download that.")
+def export_routed(
+    gallery: Gallery, recipe: Recipe, plan: Routed, embedder: str, folder: Path
+) -> Path:
+    """Zips a routed plan: its sources as PEFT folders, their vectors, the recipe and run.py."""
     name = f"{plan.rule}-{recipe.id[:8]}"
     with TemporaryDirectory() as scratch:
         home = Path(scratch) / name
@@ -97,7 +97,7 @@ def export_routed(gallery: Gallery, recipe: Recipe, embedder: str, folder: Path)
         (home / "README.md").write_text(
             _routed_readme(plan, sources.values(), fixed), encoding="utf-8"
         )
-        return _zip(home, folder / f"{name}.zip")
+        return zipped(home, folder / f"{name}.zip")
 
 
 def _card_body(gallery: Gallery, parents: Iterable[str], recipe_id: str) -> str:
@@ -163,7 +163,8 @@ def _routed_readme(plan: Routed, sources: Iterable[Adapter], fixed: bool) -> str
     )
 
 
-def _zip(home: Path, target: Path) -> Path:
+def zipped(home: Path, target: Path) -> Path:
+    """The files under `home` in a zip at `target`, which is whole or absent."""
     target.parent.mkdir(parents=True, exist_ok=True)
     half = target.with_name(f"{uuid4().hex}.part")
     with zipfile.ZipFile(half, "w", zipfile.ZIP_DEFLATED) as archive:

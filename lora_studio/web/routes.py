@@ -155,6 +155,11 @@ def _download_adapter(studio: Any, request: Request) -> Response:
     return _zip(studio.export_adapter(key, format="peft"), f"lora-{key[:12]}.zip")
 
 
+def _download_file(studio: Any, request: Request) -> Response:
+    path = Path(studio.export_adapter(request.path_params["id"], request.path_params["format"]))
+    return FileResponse(path, media_type="application/octet-stream", filename=path.name)
+
+
 def _download_routed(studio: Any, request: Request) -> Response:
     found = studio.get_recipe(request.path_params["id"])
     return _zip(studio.export_routed(found["recipe"]), f"routed-{found['id'][:12]}.zip")
@@ -223,6 +228,7 @@ def routes(studio: Any, maps: MapFiles) -> list[BaseRoute]:
         route("/api/adapter/{id}/delete", _delete, "POST"),
         route("/api/adapter/{id}/restore", _restore, "POST"),
         route("/download/adapter/{id}.zip", _download_adapter),
+        route("/download/adapter/{id}/{format}.safetensors", _download_file),
         route("/download/routed/{id}.zip", _download_routed),
         route("/download/recipe/{id}.yaml", _download_recipe),
         route("/files/map/{name}", map_file),

@@ -1,7 +1,9 @@
 """Pictures through the studio: compared, varied in a grid, kept for a while, judged blind."""
 
 import json
+import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,7 +12,7 @@ from PIL import Image
 from lora_studio.adapter import AdapterCard
 from lora_studio.errors import IncompatibleAdapters, InvalidRequest, NotFound
 from lora_studio.families import module_shapes
-from lora_studio.formats import save_adapter
+from lora_studio.formats import load_adapter, save_adapter
 from lora_studio.gallery import Gallery
 from lora_studio.settings import Settings
 from lora_studio.studio import Studio
@@ -185,6 +187,34 @@ def test_a_merge_of_image_adapters_is_kept_and_a_schedule_only_as_its_recipe(stu
     stored = studio.get_recipe(planned["recipe_id"])["recipe"]
     assert stored["modality"] == "image"
     studio.delete_adapter(merged["adapter_id"])
+
+
+@pytest.mark.parametrize("dialect", ["diffusers", "kohya"])
+def test_a_download_for_other_programs_is_the_same_adapter(studio, ids, dialect):
+    path = Path(studio.export_adapter(ids["Neon"], dialect))
+    assert path.suffix == ".safetensors"
+    again, mine = load_adapter(path), studio.gallery.adapter(ids["Neon"])
+    assert again.factors.keys() == mine.factors.keys()
+    assert again.cosine(mine) > 0.999
+    assert again.norm() == pytest.approx(mine.norm(), rel=1e-3)
+
+
+def test_a_format_that_does_not_exist_is_refused(studio, ids):
+    with pytest.raises(NotFound, match="kohya"):
+        studio.export_adapter(ids["Neon"], "onnx")
+
+
+def test_a_schedule_is_downloaded_as_its_sources_with_the_recipe(studio, ids, tmp_path):
+    wanted = recipe(ids.values(), "switch", tau=2)
+    with zipfile.ZipFile(studio.export_routed(wanted)) as archive:
+        archive.extractall(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    sources = [load_adapter(path) for path in sorted((folder / "adapters").iterdir())]
+    assert len(sources) == 2
+    assert yaml.safe_load((folder / "recipe.yaml").read_text())["compose"]["params"] == {"tau": 2}
+    assert "tau = 2" in (folder / "README.md").read_text()
+    with pytest.raises(InvalidRequest, match="makes one adapter"):
+        studio.export_routed(recipe(ids.values(), "svd"))
 
 
 def test_block_weights_and_regions_reach_the_pictures(studio, ids):
