@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lora_studio.demo.image import autoencoder
-from lora_studio.demo.image.config import NOISE, TEXT, UNET, build_folder
+from lora_studio.demo.image.config import GUIDANCE, NOISE, STEPS, TEXT, UNET, build_folder
 from lora_studio.demo.image.pictures import captions, rendered
 from lora_studio.demo.image.scene import draw_scene
 from lora_studio.demo.image.tokenizer import encode, new_tokenizer
@@ -157,7 +158,7 @@ def train(vae_folder: Path, folder: Path, spec: BaseSpec | None = None) -> dict[
 
 
 def save_pipeline(folder: Path, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any) -> None:
-    """Writes the pipeline in float16, with the sampler it is meant for."""
+    """Writes the pipeline in float16, with the sampler, steps and guidance it is meant for."""
     import torch
     from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
@@ -175,3 +176,7 @@ def save_pipeline(folder: Path, vae: Any, text_encoder: Any, tokenizer: Any, une
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
+    index = folder / "model_index.json"
+    entries = json.loads(index.read_text(encoding="utf-8"))
+    entries["lora_studio"] = {"steps": STEPS, "guidance": GUIDANCE}
+    index.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
