@@ -94,7 +94,7 @@ def read_factors(
         )
         module = to_factors(path, part, found[path], scaling)
         factors[path] = replace(module, component=home.component)
-        parts[path] = replace(part, A=part.A[:, :0], B=part.B[:0])
+        parts[path] = part
         _check_total(factors)
     payload = next((p.payload for p in parts.values() if p.payload != "LoRA"), "")
     return Reading(factors, f"{dialect} {payload}".strip(), _conversions(parts, factors))
