@@ -16,9 +16,12 @@ from lora_studio.composition import (
     run_recipe,
 )
 from lora_studio.composition.schedule import constant
+from lora_studio.engines.adapter_bank import adaptable_modules
+from lora_studio.engines.image import Denoising, ImageEngine, ImageRow, plain
 from lora_studio.errors import IncompatibleAdapters, InvalidRequest
 from tests.conftest import build_adapter
 from tests.deltas import deltas, distance
+from tests.tiny_pipelines import random_adapter, save_pipeline
 from tests.unit.composition.playing import CONTENT, CONV, STYLE, TEXT, image_adapter, play
 
 MERGING = [m.name for m in METHODS if m.kind == "merging"]
@@ -198,3 +201,32 @@ def test_denoising_methods_refuse_adapters_of_text_models(name):
 def test_routing_methods_refuse_adapters_of_image_models(name):
     with pytest.raises(InvalidRequest, match="is for text models, and this composition is for im"):
         compose(name, [image_adapter(1)])
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Method -> its picture of one adapter, and of two with the passes it took; a real pipeline."""
+    engine = ImageEngine(str(save_pipeline("sd1", tmp_path_factory.mktemp("sd1"))), "cpu")
+    modules = adaptable_modules(engine.bank.modules)
+    parts = ("unet.", "text_encoder.text_model.")
+    modules = {name: dims for name, dims in modules.items() if name.startswith(parts)}
+    pool = [random_adapter(modules, seed=seed) for seed in (1, 2)]
+    for adapter in pool:
+        engine.bank.add(adapter.id, adapter)
+    rows = [ImageRow("plain", "a cat", plain({pool[0].id: 1.0}))]
+    for name in DENOISING:
+        if not METHODS.get(name).families:
+            rows.append(ImageRow(f"{name} 1", "a cat", compose(name, pool[:1], family="sd1")))
+            rows.append(ImageRow(f"{name} 2", "a cat", compose(name, pool, family="sd1")))
+    made = engine.generate(rows, Denoising(steps=6, width=16, height=16, guidance=4.0))
+    engine.close()
+    return {row.id: (row.plan, picture) for row, picture in zip(rows, made, strict=True)}
+
+
+@pytest.mark.parametrize("name", [n for n in DENOISING if not METHODS.get(n).families])
+def test_a_real_pipeline_makes_the_adapter_s_own_picture_and_another_of_two(name, pictures):
+    _, alone = pictures["plain"]
+    one, two = pictures[f"{name} 1"][1], pictures[f"{name} 2"][1]
+    np.testing.assert_array_equal(one.pixels, alone.pixels)
+    assert one.passes == 1.0
+    assert (two.pixels != alone.pixels).any()

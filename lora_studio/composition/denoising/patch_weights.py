@@ -82,8 +82,9 @@ def patch_weights(
     d_i(p) = 1 - cos(eps_i(p), eps_base(p)), w_i(p) = softmax_i(d_i(p) / temperature),
     eps(p) = sum_i w_i(p) eps_i(p) for the prompt's half; the half without prompt is the base
     model's. An adapter far from its own subject predicts as the base model does, and so counts
-    less. LoRAtorio's rule without its choice of adapters from a pool. One adapter alone acts as
-    usual. N + 1 passes per step; at a large temperature near `composite`.
+    less. LoRAtorio's rule without its choice of adapters from a pool. As the half without prompt is
+    the base model's, guidance strengthens the adapters too. One adapter alone acts as usual. N + 1
+    passes per step.
     """
     cast = actors(inputs)
     branches = [constant({actor.id: actor.weight}) for actor in cast]
@@ -93,4 +94,5 @@ def patch_weights(
         (constant({}), *branches),
         lambda: Patches(len(cast), patch, temperature),
         passes=len(cast) + 1.0,
+        notes=("Guidance strengthens the adapters too here: lower it if pictures get harsh.",),
     )

@@ -41,6 +41,15 @@ def test_shares_are_a_partition_of_the_picture(feather, size, boxes):
     assert shares.min() >= 0.0
 
 
+def test_the_base_model_has_no_part_where_soft_regions_meet():
+    top_left, top_right = {"box": [0, 0, 0.5, 0.5]}, {"box": [0.5, 0, 1, 0.5]}
+    masks = [mask_of(top_left), mask_of(top_right)]
+    shares = Regions(masks, 0.1, holes=True).shares(32, 16)
+    np.testing.assert_allclose(shares[2, 0], 0.0, atol=1e-6)
+    np.testing.assert_allclose(shares[2, -1], 1.0, atol=1e-6)
+    assert shares[0, 0, 7] == pytest.approx(shares[1, 0, 8])
+
+
 def test_each_side_is_predicted_by_its_own_adapter():
     plan = planned(LEFT, RIGHT)
     assert plan.passes == len(plan.branches) == 2
