@@ -55,6 +55,7 @@ def test_the_id_is_of_the_request_only():
         ({"sources": [{"id": "a"}], "compose": {"seed": -1}}, "seed"),
         ({"sources": [{"id": "a"}], "compose": "lego"}, "are objects"),
         ({"sources": [{"id": "a"}], "base": {"repo": ["x"]}}, "is text"),
+        ({"sources": [{"id": "a"}], "modality": "sound"}, "text or image"),
     ],
 )
 def test_a_wrong_recipe_names_the_field(data, message):
