@@ -16,12 +16,16 @@ class Agreement:
     Args:
         exact: share of sample prompts whose whole greedy answer is reproduced, 0 .. 1.
         logprob: mean log-probability per answer token, over all sample prompts.
+            Pictures have no exact answers: both are the share of each source's change to the
+            denoiser's predictions that is reproduced.
         prompts: number of sample prompts, none of them from a test file.
+        meaning: what `exact` is a share of, to follow a percentage.
     """
 
     exact: float
     logprob: float
     prompts: int
+    meaning: str = "of their own answers are reproduced"
 
     @property
     def key(self) -> tuple[float, float]:

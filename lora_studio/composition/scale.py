@@ -51,11 +51,6 @@ def apply_scale(
 
 
 def _untuned(inputs: Inputs, scale: float) -> str:
-    if inputs.modality == "image":
-        return (
-            "Auto-scale compares answers in words, so it is not for pictures: scale "
-            f"{scale:g} was used. Compare a few scales by eye."
-        )
     return f"Auto-scale needs the base model and sample inputs; scale {scale:g} was used."
 
 
@@ -64,5 +59,5 @@ def describe(chosen: Scaled) -> str:
     found = chosen.agreement
     return (
         f"Scale {chosen.scale:g} was chosen on {found.prompts} sample prompts of the sources "
-        f"(not test prompts): {found.exact:.0%} of their own answers are reproduced."
+        f"(not test prompts): {found.exact:.0%} {found.meaning}."
     )

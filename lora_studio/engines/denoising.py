@@ -24,6 +24,7 @@ KEPT = 16
 """Sets of weighted factors remembered between steps."""
 
 Key = tuple[Any, ...]
+Listener = Callable[[int, Sequence[Any], Mapping[str, Any], Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Conductor:
         grid: (height, width) of the prediction in latent pixels, or in tokens where packed.
         embeds: prompt embeddings by picture and text weights, or None to leave the pipeline's.
         max_batch: largest batch given to the denoiser; more is run in parts.
+        listen: told (step, args, kwargs, prediction) of every call.
+        step: step the run begins at.
     """
 
     def __init__(
@@ -57,11 +60,14 @@ class Conductor:
         grid: tuple[int, int],
         embeds: PromptEmbeds | None,
         max_batch: int,
+        listen: Listener | None = None,
+        step: int = 0,
     ) -> None:
         self._bank, self._family, self._plans = bank, family, plans
         self._steps, self._grid, self._embeds = steps, grid, embeds
         self._max_batch = max(1, max_batch)
-        self._step = self._call = 0
+        self._listen = listen
+        self._step, self._call = step, 0
         self._aggregators: dict[tuple[int, int], Aggregator] = {}
         self._pieces: OrderedDict[Key, Mapping[str, Piece]] = OrderedDict()
         self._forward: Callable[..., Any] = _nowhere
@@ -103,7 +109,10 @@ class Conductor:
                 parts[job.row, job.branch] = prediction  # (halves, ...)
         self._call += 1
         self.calls += 1
-        return self._result(parts, halves, kwargs.get("return_dict", True))
+        joined = self._joined(parts, halves)
+        if self._listen is not None:
+            self._listen(self._step, args, kwargs, joined)
+        return self._as_output(joined, kwargs.get("return_dict", True))
 
     def _halves(self, batch: int) -> tuple[str, ...]:
         if batch == 2 * len(self._plans):
@@ -165,14 +174,15 @@ class Conductor:
             sample = torch.stack(sample)
         return list(sample.unflatten(0, (len(jobs), width)).unbind(0))
 
-    def _result(
-        self, parts: Mapping[tuple[int, int], Tensor], halves: tuple[str, ...], as_output: bool
-    ) -> Any:
+    def _joined(self, parts: Mapping[tuple[int, int], Tensor], halves: tuple[str, ...]) -> Tensor:
+        """(halves * pictures, ...) aggregated predictions in the order the pipeline expects."""
         whole: list[Tensor] = []
         for row in range(len(self._plans)):
             mine = {branch: p for (owner, branch), p in parts.items() if owner == row}
             whole.append(self._combine(row, mine, halves))
-        joined = torch.stack(whole, dim=1).flatten(0, 1)  # (halves * rows, ...)
+        return torch.stack(whole, dim=1).flatten(0, 1)
+
+    def _as_output(self, joined: Tensor, as_output: bool) -> Any:
         if self._family.name == "z-image":
             return (list(joined.unbind(0)),)
         if as_output:

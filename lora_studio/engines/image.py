@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from lora_studio.engines.adapter_bank import AdapterBank
-from lora_studio.engines.denoising import Conductor
+from lora_studio.engines.denoising import Conductor, Listener
 from lora_studio.engines.loading import choose_device
 from lora_studio.engines.pictures import Denoising, ImageRow, Picture, StepUpdate, plain
 from lora_studio.engines.pipelines import load_pipeline, named_modules
 from lora_studio.engines.previews import preview
 from lora_studio.engines.prompt_embeds import PromptEmbeds
+from lora_studio.engines.settling import grid, sampler, settled
 from lora_studio.errors import IncompatibleAdapters, InvalidRequest, LoraStudioError
 
 __all__ = ["Denoising", "ImageEngine", "ImageRow", "Picture", "StepUpdate", "plain"]
@@ -30,6 +31,16 @@ log = logging.getLogger(__name__)
 MAX_PIXELS = 4 << 20
 """Pixels of the pictures of one batch; more pictures wait for the next batch."""
 DEFAULT_MAX_BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One recorded evaluation of the denoiser: what the pipeline gave it, and the prediction."""
+
+    step: int
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    prediction: Tensor
 
 
 class ImageEngine:
@@ -47,7 +58,7 @@ class ImageEngine:
     def __init__(self, base: str, device: str = "auto", max_batch: int = DEFAULT_MAX_BATCH) -> None:
         self.base = str(base)
         self.device = choose_device(device)
-        self.pipe, self.family = load_pipeline(self.base, self.device)
+        self.pipe, self.family, self._own = load_pipeline(self.base, self.device)
         self.bank = AdapterBank(named_modules(self.pipe, self.family), batched=False)
         self.max_batch = max_batch
 
@@ -73,30 +84,7 @@ class ImageEngine:
 
     def settled(self, wish: Denoising) -> Denoising:
         """The wish with the model's own values where it said nothing, sizes rounded."""
-        own = dict(self.pipe.config.get("lora_studio") or {})
-        sample = int(getattr(self.denoiser.config, "sample_size", 0) or 0)
-        factor = int(getattr(self.pipe, "vae_scale_factor", 8))
-        side = sample * factor if self.family.denoiser == "unet" and sample else self.family.size
-        unit = factor * (1 if self.family.denoiser == "unet" else 2)
-        if self.family.denoiser == "unet":
-            unit *= 2 ** (len(self.denoiser.config.block_out_channels) - 1)
-
-        def fit(pixels: int) -> int:
-            return max(unit, pixels // unit * unit) if pixels else side
-
-        steps = wish.steps or int(own.get("steps", self.family.steps))
-        guidance = wish.guidance
-        if guidance < 0:
-            guidance = float(own.get("guidance", self.family.strength))
-        if wish.negative and not self.family.negative:
-            raise InvalidRequest(f"{self.family.title} knows no negative prompt. Leave it empty.")
-        return replace(
-            wish,
-            steps=steps,
-            guidance=guidance,
-            width=fit(wish.width),
-            height=fit(wish.height),
-        )
+        return settled(self.pipe, self.family, self._own, wish)
 
     def generate(
         self,
@@ -134,6 +122,47 @@ class ImageEngine:
             pictures += made
         return pictures
 
+    @torch.inference_mode()
+    def record(
+        self,
+        rows: Sequence[ImageRow],
+        wish: Denoising,
+        steps: Collection[int],
+        check: Callable[[], None] | None = None,
+    ) -> list[Call]:
+        """Makes the pictures, in one batch, and keeps what the denoiser was given and what came of
+        it at some of the steps."""
+        wish, calls = self.settled(wish), list[Call]()
+        self._refuse(rows)
+
+        def keep(step: int, args: Any, kwargs: Any, prediction: Tensor) -> None:
+            if step in steps:
+                calls.append(Call(step, args, dict(kwargs), prediction))
+
+        with self._memory(len(rows)):
+            self._batch(rows, wish, None, check or _never, 0, keep)
+        return calls
+
+    @torch.inference_mode()
+    def replay(
+        self, calls: Sequence[Call], rows: Sequence[ImageRow], wish: Denoising
+    ) -> list[Tensor]:
+        """What the denoiser would have answered to recorded calls under other plans.
+
+        Args:
+            rows: those of the recording, under the plans of interest.
+        """
+        wish, found = self.settled(wish), list[Tensor]()
+        with self._memory(len(rows)):
+            embeds = self._embeds(rows, wish)
+            for call in calls:
+                conductor = self._conductor(
+                    rows, wish, embeds, lambda *given: found.append(given[-1]), call.step
+                )
+                with conductor.conducting(self.denoiser):
+                    self.denoiser(*call.args, **call.kwargs)
+        return found
+
     def _batch(
         self,
         rows: Sequence[ImageRow],
@@ -141,27 +170,12 @@ class ImageEngine:
         on_step: Callable[[StepUpdate], None] | None,
         check: Callable[[], None],
         every: int,
+        listen: Listener | None = None,
     ) -> list[Picture]:
         start = time.perf_counter()
-        plans = [row.plan for row in rows]
-        guided = bool(self.family.halves) and wish.guidance > 1.0
-        with torch.inference_mode(), self._scheduler(wish.scheduler):
-            embeds = None
-            if self.family.embeds:
-                prompts = [row.prompt for row in rows]
-                embeds = PromptEmbeds(
-                    self.pipe,
-                    self.family,
-                    self.bank,
-                    prompts,
-                    plans,
-                    wish.steps,
-                    wish.negative,
-                    guided,
-                )
-            conductor = Conductor(
-                self.bank, self.family, plans, wish.steps, self._grid(wish), embeds, self.max_batch
-            )
+        with torch.inference_mode(), sampler(self.pipe, self.family, wish.scheduler):
+            embeds = self._embeds(rows, wish)
+            conductor = self._conductor(rows, wish, embeds, listen)
 
             def step_ended(pipe: Any, step: int, _: Any, given: dict[str, Any]) -> dict[str, Any]:
                 conductor.step_ended()
@@ -175,7 +189,7 @@ class ImageEngine:
             check()
             with conductor.conducting(self.denoiser):
                 out = self.pipe(
-                    **self._arguments(rows, wish, embeds, guided), callback_on_step_end=step_ended
+                    **self._arguments(rows, wish, embeds), callback_on_step_end=step_ended
                 )
         seconds = time.perf_counter() - start
         pixels = _pixels(out.images)
@@ -183,12 +197,46 @@ class ImageEngine:
             Picture(row.id, pixels[i], conductor.passes(i), seconds) for i, row in enumerate(rows)
         ]
 
-    def _arguments(
+    def _embeds(self, rows: Sequence[ImageRow], wish: Denoising) -> PromptEmbeds | None:
+        if not self.family.embeds:
+            return None
+        prompts, plans = [row.prompt for row in rows], [row.plan for row in rows]
+        return PromptEmbeds(
+            self.pipe,
+            self.family,
+            self.bank,
+            prompts,
+            plans,
+            wish.steps,
+            wish.negative,
+            self._guided(wish),
+        )
+
+    def _conductor(
         self,
         rows: Sequence[ImageRow],
         wish: Denoising,
         embeds: PromptEmbeds | None,
-        guided: bool,
+        listen: Listener | None = None,
+        step: int = 0,
+    ) -> Conductor:
+        return Conductor(
+            self.bank,
+            self.family,
+            [row.plan for row in rows],
+            wish.steps,
+            grid(self.pipe, self.family, wish),
+            embeds,
+            self.max_batch,
+            listen,
+            step,
+        )
+
+    def _guided(self, wish: Denoising) -> bool:
+        return bool(self.family.halves) and wish.guidance > 1.0
+
+    def _arguments(
+        self, rows: Sequence[ImageRow], wish: Denoising, embeds: PromptEmbeds | None
     ) -> dict[str, Any]:
         given: dict[str, Any] = {
             "width": wish.width,
@@ -201,15 +249,9 @@ class ImageEngine:
         if embeds is not None:
             return given | embeds.arguments()
         given["prompt"] = [row.prompt for row in rows]
-        if guided or self.family.guidance == "true_cfg_scale":
+        if self._guided(wish) or self.family.guidance == "true_cfg_scale":
             given["negative_prompt"] = [wish.negative or " "] * len(rows)
         return given
-
-    def _grid(self, wish: Denoising) -> tuple[int, int]:
-        """(height, width) of a prediction, in tokens where latents are packed in twos."""
-        factor = int(getattr(self.pipe, "vae_scale_factor", 8))
-        unit = factor if self.family.denoiser == "unet" else 2 * factor
-        return wish.height // unit, wish.width // unit
 
     def _refuse(self, rows: Sequence[ImageRow]) -> None:
         """What would fail silently or late."""
@@ -226,30 +268,6 @@ class ImageEngine:
                             f"Adapters of the text encoder are not run on {self.family.title}. "
                             "Use one that adapts the transformer only."
                         )
-
-    @contextmanager
-    def _scheduler(self, name: str) -> Iterator[None]:
-        """Within, the pipeline samples as asked; without a wish it keeps its own sampler."""
-        if not name:
-            yield
-            return
-        if self.family.denoiser != "unet":
-            raise InvalidRequest(
-                f"{self.family.title} samples by flow matching; leave the sampler as it is."
-            )
-        import diffusers
-
-        kinds = {
-            "dpm++ 2m": diffusers.DPMSolverMultistepScheduler,
-            "ddim": diffusers.DDIMScheduler,
-            "euler": diffusers.EulerDiscreteScheduler,
-        }
-        own = self.pipe.scheduler
-        self.pipe.scheduler = kinds[name].from_config(own.config)
-        try:
-            yield
-        finally:
-            self.pipe.scheduler = own
 
     @contextmanager
     def _memory(self, pictures: int) -> Iterator[None]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ HALF = {"unet": torch.float16, "transformer": torch.bfloat16}
 """Number type on a GPU; on a CPU everything runs in float32."""
 
 
-def load_pipeline(base: str, device: torch.device) -> tuple[Any, Family]:
-    """A diffusers pipeline on `device`, in eval mode, and its family. Code from a repository is
-    never run and only safetensors weights are read.
+def load_pipeline(base: str, device: torch.device) -> tuple[Any, Family, dict[str, Any]]:
+    """A diffusers pipeline on `device`, in eval mode, its family, and what model_index.json says
+    under "lora_studio" (usual steps and guidance). Code from a repository is never run and only
+    safetensors weights are read.
 
     Raises:
         LoraStudioError: it cannot be loaded, or its family is not known; says what to do.
@@ -37,7 +38,7 @@ def load_pipeline(base: str, device: torch.device) -> tuple[Any, Family]:
         raise NotFound(f"The embedded image model is missing from {where}. Run `make demo`.")
     local = Path(where).is_dir() or hub_is_away()
     try:
-        index = DiffusionPipeline.load_config(where, local_files_only=local)
+        index: Any = DiffusionPipeline.load_config(where, local_files_only=local)
         family = _family(base, index)
         dtype = torch.float32 if device.type == "cpu" else HALF[family.denoiser]
         pipe: Any = DiffusionPipeline.from_pretrained(
@@ -58,7 +59,9 @@ def load_pipeline(base: str, device: torch.device) -> tuple[Any, Family]:
         component = getattr(pipe, name, None)
         if component is not None:
             component.eval().requires_grad_(False)
-    return pipe, family_of_pipeline(type(pipe).__name__, context) or family
+    own = index.get("lora_studio")
+    found = family_of_pipeline(type(pipe).__name__, context) or family
+    return pipe, found, dict(own) if isinstance(own, dict) else {}
 
 
 def is_pipeline(folder: Path) -> bool:
@@ -83,8 +86,8 @@ def named_modules(pipe: Any, family: Family) -> dict[str, nn.Module]:
     return found
 
 
-def _family(base: str, index: Any) -> Family:
-    name = str(json.loads(json.dumps(dict(index))).get("_class_name", ""))
+def _family(base: str, index: Mapping[str, Any]) -> Family:
+    name = str(index.get("_class_name", ""))
     family = family_of_pipeline(name)
     if family is None:
         known = ", ".join(sorted({p for f in FAMILIES for p in f.pipelines}))

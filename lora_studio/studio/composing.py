@@ -87,7 +87,7 @@ class Composer:
 
     def _job(self, recipe: Recipe, out: Path) -> Job:
         args = {**self._args(recipe), "out": str(out)}
-        if recipe.modality == "image" or not wants_model(recipe):
+        if not wants_model(recipe):
             return Job("compose_adapter", args, "light")
         samples = {s.id: list(self._gallery.get(s.id).samples) for s in recipe.active}
         args |= {

@@ -23,14 +23,12 @@ def preset(
     """Tries SVD, LEGO and concatenation at several strengths; keeps the best on sample prompts.
 
     Every candidate is auto-scaled on the sources' own sample inputs, never on test prompts, and
-    judged by how many of the sources' own answers it reproduces; among equals the smaller rank
-    wins. `cat` takes part only within the rank limit. Without the base model or samples, and for
-    image models, it is balanced LEGO at scale 1, and says so.
+    judged by how many of the sources' own answers it reproduces (of pictures: by how much of what
+    each source changes in the denoiser's predictions); among equals the smaller rank wins. `cat`
+    takes part only within the rank limit. Without the base model or samples it is balanced LEGO at
+    scale 1, and says so.
     """
     limit = rank or 2 * max(a.max_rank for a in inputs.adapters)
-    if inputs.modality == "image":
-        note = "Pictures are not tried out: LEGO at scale 1 was used. Compare it with SVD by eye."
-        return Merged(_candidate("lego", inputs, limit), (note,))
     plans = {name: _candidate(name, inputs, limit) for name in CANDIDATES}
     fits = {name: a for name, a in plans.items() if a.max_rank <= limit}
     if inputs.probe is None:

@@ -47,16 +47,21 @@ def _probe(
     args: dict[str, Any], recipe: Recipe, blobs: Blobs, ctx: JobContext
 ) -> tuple[ModelProbe | None, str]:
     """The probe, or None and the reason: merging goes on where the base model is not to be had."""
+    from lora_studio.evaluation.image_probe import ImageProbe
     from lora_studio.evaluation.probe import EngineProbe
-    from lora_studio.worker.tasks.running import engine_for
+    from lora_studio.worker.tasks.running import engine_for, image_engine_for
 
+    pictures = recipe.modality == "image"
     try:
-        engine = engine_for(args, ctx)
+        engine = (image_engine_for if pictures else engine_for)(
+            {**args, "modality": recipe.modality}, ctx
+        )
     except Cancelled:
         raise
     except LoraStudioError as error:
         return None, str(error)
-    ctx.progress(0.0, "asking each source for its own answers to its samples")
+    ctx.progress(0.0, "asking each source what it makes of its samples")
     sources = {s.id: choose_units(blobs(s.id), s) for s in recipe.active}
     samples = args.get("samples", {})
-    return EngineProbe(engine, sources, samples, blobs.progress, ctx.check), ""
+    make: Any = ImageProbe if pictures else EngineProbe
+    return make(engine, sources, samples, blobs.progress, ctx.check), ""

@@ -62,14 +62,6 @@ def test_adapters_of_text_and_image_models_do_not_mix():
         compose("cat", [image_adapter(1), build_adapter(2)])
 
 
-def test_notes_on_image_models_promise_no_tuning():
-    pair = [image_adapter(1), image_adapter(2)]
-    assert "by eye" in compose("preset", pair).notes[0]
-    tuned = compose("svd", pair, auto_scale=True, scale=0.7)
-    assert "scale 0.7 was used" in tuned.notes[0]
-    assert "pictures" in tuned.notes[0]
-
-
 def test_a_text_recipe_refuses_a_denoising_method_and_an_image_recipe_a_routing_one():
     pool = {"a": image_adapter(1), "t": build_adapter(1)}
     with pytest.raises(InvalidRequest, match="LoRA Switch is for image models"):
