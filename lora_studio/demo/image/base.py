@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lora_studio.demo.image import autoencoder
-from lora_studio.demo.image.config import GUIDANCE, NOISE, STEPS, TEXT, UNET, build_folder
+from lora_studio.demo.image.config import GUIDANCE, NAME, NOISE, STEPS, TEXT, UNET, build_folder
 from lora_studio.demo.image.pictures import captions, rendered
 from lora_studio.demo.image.scene import draw_scene
 from lora_studio.demo.image.tokenizer import encode, new_tokenizer
@@ -176,7 +176,10 @@ def save_pipeline(folder: Path, vae: Any, text_encoder: Any, tokenizer: Any, une
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
-    index = folder / "model_index.json"
-    entries = json.loads(index.read_text(encoding="utf-8"))
-    entries["lora_studio"] = {"steps": STEPS, "guidance": GUIDANCE}
-    index.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+    _edit(folder / "model_index.json", lora_studio={"steps": STEPS, "guidance": GUIDANCE})
+    _edit(folder / "vae" / "config.json", _name_or_path=NAME)
+
+
+def _edit(path: Path, **entries: Any) -> None:
+    known = json.loads(path.read_text(encoding="utf-8")) | entries
+    path.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
