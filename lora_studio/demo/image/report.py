@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_studio.demo.image import sampling
 from lora_studio.demo.image.cards import DIALECTS, shape
 from lora_studio.demo.image.config import GUIDANCE, STEPS
 from lora_studio.demo.image.measure import (
@@ -19,6 +18,8 @@ from lora_studio.demo.image.measure import (
     PROMPTS,
     AdapterRow,
     Measured,
+    drawn,
+    measure,
     prompts_of,
     raw_folder,
     scenes_for,
@@ -78,7 +79,7 @@ def base_section(measured: Measured, facts: Mapping[str, Any], size: float) -> s
         ]
         for head in heads
     ]
-    rows.append(["all of them", "", "", percent(measured.base["all"])])
+    rows.append(["all but position", "", "", percent(measured.base["all"])])
     head = ("what", "judge right %", "judge right after the VAE %", "base as asked %")
     note = f"The last column: {BASE_PROMPTS} prompts of the base's own world, one picture each."
     return f"## Base and judge\n\n{text}\n\n{table(head, rows)}\n\n{note}"
@@ -120,7 +121,7 @@ def adapter_section(measured: Measured, facts: Mapping[str, Any], sizes: Mapping
     missed = [row.name for row in measured.adapters if not reached(row)]
     text = (
         f"{PROMPTS} prompts that ask for what the adapter teaches (*element there*, *base alone*, "
-        f"*all as asked*: element, colour, position and background together where the style shows "
+        f"*all as asked*: object, colour, background and style together, where the style shows "
         f"them), and {PROMPTS} plain prompts of the base's world, which do not (*leak*: the "
         f"element is there all the same; *others kept*: the object asked for is there). "
         f"Weight 1 throughout.\n\n"
@@ -136,13 +137,11 @@ def samples(root: Path, measured: Measured) -> NDArray[np.uint8]:
     """(rows x 64, 8 x 64, 3) two rows of the base, then one row an adapter."""
     base = root / "base"
     scenes = scenes_for("", "", 2 * COLUMNS, SAMPLE_SEED)
-    drawn = sampling.sample(sampling.load_pipeline(base), prompts_of(scenes), SAMPLE_SEED)
-    rows = [drawn[:COLUMNS], drawn[COLUMNS:]]
+    plain = drawn(base, prompts_of(scenes), SAMPLE_SEED)
+    rows = [plain[:COLUMNS], plain[COLUMNS:]]
     for row in measured.adapters:
-        pipeline = sampling.load_pipeline(base)
-        sampling.attach(pipeline, raw_folder(row.name))
         prompts = prompts_of(scenes_for(row.kind, row.teaches, COLUMNS, SAMPLE_SEED))
-        rows.append(sampling.sample(pipeline, prompts, SAMPLE_SEED))
+        rows.append(drawn(base, prompts, SAMPLE_SEED, raw_folder(row.name)))
     return np.concatenate([np.concatenate(list(row), 1) for row in rows])
 
 
@@ -178,8 +177,6 @@ def write_report(root: Path, measured: Measured, facts: Mapping[str, Any]) -> No
 
 def report(root: Path, facts: Mapping[str, Any]) -> None:
     """Measures, and writes report and samples; minutes on a CPU."""
-    from lora_studio.demo.image.measure import measure
-
     measured = measure(root)
     write_samples(root, measured)
     write_report(root, measured, facts)
