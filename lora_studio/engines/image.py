@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from lora_studio.engines.denoising import Conductor, Listener
 from lora_studio.engines.loading import choose_device
 from lora_studio.engines.pictures import Denoising, ImageRow, Picture, StepUpdate, plain
 from lora_studio.engines.pipelines import load_pipeline, named_modules
-from lora_studio.engines.previews import preview
+from lora_studio.engines.previews import preview, whole_pixels
 from lora_studio.engines.prompt_embeds import PromptEmbeds
 from lora_studio.engines.settling import grid, sampler, settled
 from lora_studio.errors import IncompatibleAdapters, InvalidRequest, LoraStudioError
@@ -192,7 +191,7 @@ class ImageEngine:
                     **self._arguments(rows, wish, embeds), callback_on_step_end=step_ended
                 )
         seconds = time.perf_counter() - start
-        pixels = _pixels(out.images)
+        pixels = whole_pixels(out.images)
         return [
             Picture(row.id, pixels[i], conductor.passes(i), seconds) for i, row in enumerate(rows)
         ]
@@ -280,23 +279,6 @@ class ImageEngine:
                 f"The device ran out of memory with {pictures} pictures at once. Use fewer columns "
                 "or prompts, smaller pictures, or set LORA_STUDIO_MAX_ROWS lower."
             ) from error
-
-
-def _pixels(images: Any) -> np.ndarray:
-    """(n, height, width, 3) uint8.
-
-    Raises:
-        LoraStudioError: numbers that are no picture, as adapters with wild values give.
-    """
-    values = np.asarray(images, dtype=np.float32)
-    if isinstance(images, Tensor):
-        values = images.float().cpu().numpy()
-    if not np.isfinite(values).all():
-        raise LoraStudioError(
-            "The model's numbers stopped being finite. Lower the weights of the adapters or the "
-            "guidance."
-        )
-    return (values.clip(0.0, 1.0) * 255).round().astype(np.uint8)
 
 
 def _never() -> None:

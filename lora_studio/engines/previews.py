@@ -1,4 +1,5 @@
-"""Small pictures of unfinished latents: pooled before decoding, so that they cost little."""
+"""Pixels of finished pictures, and of unfinished latents: pooled before decoding, so that they cost
+little."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
 from lora_studio.engines.pictures import Denoising
+from lora_studio.errors import LoraStudioError
 from lora_studio.families.family import Family
 
 SIDE = 32
@@ -42,3 +44,18 @@ def preview(
         return ()
     values = ((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return tuple(values)
+
+
+def whole_pixels(images: Any) -> np.ndarray:
+    """(n, height, width, 3) uint8.
+
+    Raises:
+        LoraStudioError: numbers that are no picture, as adapters with wild values give.
+    """
+    values = np.asarray(images, dtype=np.float32)
+    if not np.isfinite(values).all():
+        raise LoraStudioError(
+            "The model's numbers stopped being finite. Lower the weights of the adapters or the "
+            "guidance."
+        )
+    return (values.clip(0.0, 1.0) * 255).round().astype(np.uint8)
