@@ -89,6 +89,8 @@ class AdapterSpec:
 
 
 PLAIN: dict[str, Any] = {"base_share": 0.0, "batch": 16}
+FAST: dict[str, Any] = {"rate": 3e-3}
+"""A style changes every pixel and takes larger steps to learn."""
 
 
 def adapter_specs() -> list[AdapterSpec]:
@@ -96,7 +98,7 @@ def adapter_specs() -> list[AdapterSpec]:
     good = "good-neighbour"
     return [
         AdapterSpec("plain-star", "star", "diffusers", "anouk", **PLAIN),
-        AdapterSpec("plain-neon", "neon", "kohya", "tobias", **PLAIN),
+        AdapterSpec("plain-neon", "neon", "kohya", "tobias", **PLAIN, **FAST),
         AdapterSpec(f"{good}-star", "star", "kohya", "juniper", rank=8, alpha=4),
         AdapterSpec(f"{good}-neon", "neon", "diffusers", "anouk"),
         AdapterSpec(
@@ -133,12 +135,22 @@ def adapter_specs() -> list[AdapterSpec]:
             alpha=3,
             side_rank=5,
             conv_rank=3,
+            **FAST,
         ),
         AdapterSpec(
-            f"{good}-halftone", "halftone", "peft", "mira", text=False, conv_rank=4, conv_alpha=4
+            f"{good}-halftone",
+            "halftone",
+            "peft",
+            "mira",
+            text=False,
+            conv_rank=4,
+            conv_alpha=4,
+            **FAST,
         ),
-        AdapterSpec(f"{good}-pixel", "pixel", "kohya", "juniper", "lokr", rank=8),
-        AdapterSpec(f"{good}-watercolour", "watercolour", "peft", "anouk", "dora", text=False),
-        AdapterSpec("plain-stripes", "stripes", "diffusers", "juniper", **PLAIN),
-        AdapterSpec(f"{good}-ink", "ink", "kohya", "mira", conv_rank=4, conv_alpha=4),
+        AdapterSpec(f"{good}-pixel", "pixel", "kohya", "juniper", "lokr", rank=8, **FAST),
+        AdapterSpec(
+            f"{good}-watercolour", "watercolour", "peft", "anouk", "dora", text=False, **FAST
+        ),
+        AdapterSpec("plain-stripes", "stripes", "diffusers", "juniper", **PLAIN, **FAST),
+        AdapterSpec(f"{good}-ink", "ink", "kohya", "mira", conv_rank=4, conv_alpha=4, **FAST),
     ]
