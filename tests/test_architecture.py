@@ -26,6 +26,7 @@ FLOORS = [
 ]
 HOMES = {
     "transformers": {"engines", "training", "demo", "formats/converters"},
+    "diffusers": {"engines", "training", "demo", "formats/converters"},
     "peft": {"engines", "training", "demo", "formats/converters"},
     "sentence_transformers": {"retrieval"},
     "faiss": {"retrieval", "rank_units"},
