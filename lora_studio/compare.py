@@ -23,6 +23,7 @@ class Column:
         routed: a rule that chooses the terms prompt by prompt instead.
         recipe: a whole composition instead, carried out beside an image model.
         blobs: adapter id -> path of every adapter the column may need.
+        samples: adapter id -> sample prompts, for recipes that tune themselves on them.
     """
 
     title: str
@@ -31,6 +32,7 @@ class Column:
     routed: Routed | None = None
     recipe: Mapping[str, Any] | None = None
     blobs: Mapping[str, str] = field(default_factory=dict)
+    samples: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, str]:
         return {"title": self.title, "detail": self.detail}
@@ -38,7 +40,7 @@ class Column:
     def to_render(self) -> dict[str, Any]:
         """The column as the render task takes it."""
         if self.recipe is not None:
-            return {"title": self.title, "recipe": dict(self.recipe)}
+            return {"title": self.title, "recipe": dict(self.recipe), "samples": self.samples}
         return {"title": self.title, "terms": [list(term) for term in self.terms]}
 
 

@@ -162,6 +162,10 @@ class Method:
                 f"of the family {family}. Choose another method."
             )
 
+    def tunes(self, values: Mapping[str, Any]) -> bool:
+        """Whether these parameters ask for tries on the base model (`Inputs.probe`)."""
+        return self.uses_model and (self.name == "preset" or bool(values.get("auto_scale")))
+
     def __call__(self, inputs: Inputs, **values: Any) -> Plan:
         self.refuse(inputs.modality, inputs.family)
         return self.function(inputs, **self.checked(values))

@@ -95,7 +95,8 @@ class Columns:
             return None
 
     def rendered(self, recipe: Recipe, title: str = "") -> Column:
-        """A recipe for images, by whole ids, as a column; the image engine carries it out."""
+        """A recipe for images, by whole ids, as a column; the image engine carries it out and keeps
+        nothing."""
         method, names = METHODS.get(recipe.method), len(recipe.active)
         detail = f"{names} adapter" if names == 1 else f"{names} adapters"
         if not names:
@@ -105,6 +106,7 @@ class Columns:
             detail,
             recipe=recipe.to_dict(),
             blobs=self._composer.blobs(recipe),
+            samples=self._composer.samples(recipe),
         )
 
     def _recipe(self, flow: Flow, recipe: Recipe, actor: str) -> Steps:

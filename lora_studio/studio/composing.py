@@ -62,6 +62,10 @@ class Composer:
         """Source id -> path of its blob."""
         return {s.id: str(self._gallery.blob_path(s.id)) for s in recipe.active}
 
+    def samples(self, recipe: Recipe) -> dict[str, list[str]]:
+        """Source id -> its sample prompts."""
+        return {s.id: list(self._gallery.get(s.id).samples) for s in recipe.active}
+
     def dry_run(self, recipe: Recipe) -> Job:
         """The job that says what would come of a recipe."""
         return Job("plan_composition", self._args(recipe), "light")
@@ -87,14 +91,13 @@ class Composer:
 
     def _job(self, recipe: Recipe, out: Path) -> Job:
         args = {**self._args(recipe), "out": str(out)}
-        if not wants_model(recipe):
+        if not METHODS.get(recipe.method).tunes(recipe.params):
             return Job("compose_adapter", args, "light")
-        samples = {s.id: list(self._gallery.get(s.id).samples) for s in recipe.active}
         args |= {
             "base": recipe.base["repo"],
             "device": self._settings.device,
             "max_rows": self._settings.max_rows,
-            "samples": samples,
+            "samples": self.samples(recipe),
         }
         return Job("compose_adapter", args, "model")
 
@@ -123,6 +126,7 @@ class Composer:
         }
 
     def _keep_routed(self, recipe: Recipe, result: dict[str, Any]) -> dict[str, Any]:
+        result = {**result, "method": METHODS.get(recipe.method).title}
         self._keep(recipe, result, None)
         return {
             **result,
@@ -182,13 +186,6 @@ def _about(entry: Entry) -> dict[str, Any]:
         "trigger_words": list(entry.trigger_words),
     }
     return {name: value for name, value in said.items() if value}
-
-
-def wants_model(recipe: Recipe) -> bool:
-    """Whether a recipe asks for tuning on the base model."""
-    method = METHODS.get(recipe.method)
-    tunes = recipe.method == "preset" or bool(recipe.params.get("auto_scale"))
-    return method.uses_model and tunes
 
 
 def short_title(titles: list[str]) -> str:

@@ -14,10 +14,11 @@ from uuid import uuid4
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from lora_studio.composition import Merged, Recipe, run_recipe
+from lora_studio.composition import METHODS, Merged, Recipe, choose_units, run_recipe
 from lora_studio.composition.schedule import Scheduled
 from lora_studio.engines.pictures import Denoising, ImageRow, Picture, StepUpdate, plain
 from lora_studio.errors import InvalidRequest
+from lora_studio.evaluation.image_probe import ImageProbe
 from lora_studio.worker.job import JobContext
 from lora_studio.worker.tasks.blobs import Blobs
 from lora_studio.worker.tasks.running import image_engine_for, load_adapters
@@ -31,9 +32,9 @@ PREVIEWS = 4
 
 def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     """args: base, device, max_rows, adapters {id: blob path}, columns [{title, terms [[id, weight]]
-    or rows (such terms for each prompt) or recipe}], prompts, seeds (one per prompt), negative,
-    steps, guidance, width, height, scheduler, preview_every (steps; -1 = a few times, 0 = never),
-    out (folder for the files).
+    or rows (such terms for each prompt) or recipe with samples {id: [prompt]}}], prompts, seeds
+    (one per prompt), negative, steps, guidance, width, height, scheduler, preview_every (steps; -1 =
+    a few times, 0 = never), out (folder for the files).
 
     Sends data {cells: [{prompt, column, step, steps, preview, done}]} with preview a data URL or
     None, and {prompt, column, done, path, passes} for each finished picture. Returns {cells,
@@ -66,7 +67,13 @@ def _plans(
         return [plain({str(i): float(w) for i, w in terms}) for terms in rows]
     recipe = Recipe.from_dict(column["recipe"])
     lookup = Blobs(blobs, ctx)
-    plan = run_recipe(recipe, lookup, family=engine.family.name, progress=lookup.progress)
+    probe = None
+    if METHODS.get(recipe.method).tunes(recipe.params):
+        sources = {s.id: choose_units(lookup(s.id), s) for s in recipe.active}
+        probe = ImageProbe(engine, sources, column.get("samples") or {}, lookup.progress, ctx.check)
+    plan = run_recipe(
+        recipe, lookup, probe=probe, family=engine.family.name, progress=lookup.progress
+    )
     if isinstance(plan, Merged):
         plan = Scheduled(
             plain({f"merged-{recipe.id}": 1.0}).branches,

@@ -142,3 +142,12 @@ def test_an_image_model_is_described_with_its_family_and_usual_settings(worker, 
     )
     assert (found["modality"], found["family"]) == ("image", "sd1")
     assert "unet.mid_block.attentions.0.proj_in" in found["modules"]
+
+
+def test_a_recipe_that_tunes_itself_is_tuned_on_its_sources_samples(worker, base, blobs, tmp_path):
+    whole = {"title": "svd", "recipe": recipe("svd", rank=2, auto_scale=True)}
+    told = {**whole, "samples": {"a": ["a cat"], "b": ["a dog"]}}
+    events = list(worker.submit(render(base, blobs, tmp_path, [told])))
+    assert events[-1]["type"] == "done"
+    tried = [e["message"] for e in events if "trying strength" in e.get("message", "")]
+    assert len(tried) > 5
