@@ -33,8 +33,8 @@ PREVIEWS = 4
 def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     """args: base, device, max_rows, adapters {id: blob path}, columns [{title, terms [[id, weight]]
     or rows (such terms for each prompt) or recipe with samples {id: [prompt]}}], prompts, seeds
-    (one per prompt), negative, steps, guidance, width, height, scheduler, preview_every (steps; -1 =
-    a few times, 0 = never), out (folder for the files).
+    (one per prompt), negative, steps, guidance, width, height, scheduler, preview_every (steps;
+    -1 = a few times, 0 = never), out (folder for the files).
 
     Sends data {cells: [{prompt, column, step, steps, preview, done}]} with preview a data URL or
     None, and {prompt, column, done, path, passes} for each finished picture. Returns {cells,
