@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,15 @@ def description(spec: AdapterSpec) -> str:
 
 
 def samples(spec: AdapterSpec) -> tuple[str, ...]:
-    """Prompts that ask for what the adapter teaches, the same at every build."""
+    """Prompts that ask for what the adapter teaches, the same at every build.
+
+    They name no position, which the base model mostly does not follow.
+    """
     rng = np.random.default_rng(sum(map(ord, spec.name)))
     objects = (spec.teaches,) if spec.kind == "content" else OBJECTS
     styles = (spec.teaches,) if spec.kind == "style" else (PLAIN,)
-    prompts = (caption(draw_scene(rng, objects, styles)) for _ in range(10 * SAMPLES))
+    scenes = (draw_scene(rng, objects, styles) for _ in range(10 * SAMPLES))
+    prompts = (caption(replace(scene, position="middle")) for scene in scenes)
     return tuple(dict.fromkeys(prompts))[:SAMPLES]
 
 

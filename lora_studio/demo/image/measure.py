@@ -28,7 +28,7 @@ from lora_studio.evaluation.metrics import Rate
 
 log = logging.getLogger(__name__)
 
-PROMPTS = 100
+PROMPTS, OTHERS = 100, 50
 BASE_PROMPTS = 200
 FRESH = 1500
 SEED = 52_000
@@ -106,9 +106,9 @@ def rate(hits: NDArray[np.bool_]) -> Rate:
 
 
 def measure_adapter(base: Path, spec: AdapterSpec, judge: Judge, count: int) -> AdapterRow:
-    """Draws 3 x `count` pictures and judges them."""
+    """Draws `count` pictures with and without the adapter and `OTHERS` of the base's world."""
     head = "object" if spec.kind == "content" else "style"
-    asking, other = scenes_for(spec.kind, spec.teaches, count), scenes_for("", "", count, SEED + 1)
+    asking, other = scenes_for(spec.kind, spec.teaches, count), scenes_for("", "", OTHERS, SEED + 1)
     raw = raw_folder(spec.name)
     without = judge(drawn(base, prompts_of(asking), SEED))
     own = judge(drawn(base, prompts_of(asking), SEED, raw))
@@ -121,7 +121,7 @@ def measure_adapter(base: Path, spec: AdapterSpec, judge: Judge, count: int) -> 
         own=rate(own.shows(head, words)),
         base_own=rate(without.shows(head, words)),
         together=rate(as_asked(own, asking)["all"]),
-        leak=rate(others.shows(head, words)),
+        leak=rate(others.shows(head, words[:OTHERS])),
         kept=rate(others.shows("object", [scene.object for scene in other])),
     )
     log.info(

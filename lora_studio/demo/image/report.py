@@ -15,6 +15,7 @@ from lora_studio.demo.image.config import GUIDANCE, STEPS
 from lora_studio.demo.image.measure import (
     BASE_PROMPTS,
     FRESH,
+    OTHERS,
     PROMPTS,
     AdapterRow,
     Measured,
@@ -122,7 +123,7 @@ def adapter_section(measured: Measured, facts: Mapping[str, Any], sizes: Mapping
     text = (
         f"{PROMPTS} prompts that ask for what the adapter teaches (*element there*, *base alone*, "
         f"*all as asked*: object, colour, background and style together, where the style shows "
-        f"them), and {PROMPTS} plain prompts of the base's world, which do not (*leak*: the "
+        f"them), and {OTHERS} plain prompts of the base's world, which do not (*leak*: the "
         f"element is there all the same; *others kept*: the object asked for is there). "
         f"Weight 1 throughout.\n\n"
         f"Element in at least {100 * GOAL:.0f} % of the pictures, and in at most "
