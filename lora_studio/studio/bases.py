@@ -17,7 +17,7 @@ from lora_studio.families.family import family_of_pipeline
 from lora_studio.gallery import Gallery
 from lora_studio.settings import DEMO_BASE, DEMO_IMAGE_BASE, Settings
 
-TITLES = {DEMO_BASE: "Demo (tiny Llama)", DEMO_IMAGE_BASE: "Demo (tiny Stable Diffusion)"}
+TITLES = {DEMO_BASE: "Demo (tiny Llama)", DEMO_IMAGE_BASE: "Demo (tiny diffusion)"}
 UNET = "unet/config.json"
 ETAG_SECONDS = 3.0
 

@@ -44,6 +44,8 @@ def methods() -> list[dict[str, Any]]:
             "name": m.name,
             "title": m.title,
             "kind": m.kind,
+            "modality": m.modality,
+            "families": list(m.families),
             "summary": m.summary,
             "paper": m.paper,
             "needs_model": m.uses_model,

@@ -97,18 +97,25 @@ def register(studio: Any) -> None:
         temperature: float = 0.0,
         seed: int = 0,
         base: str = "",
+        image: dict | None = None,
     ) -> Iterator[dict]:
         """Runs prompts through columns in one batch; yields the cells so far, then the result.
 
+        With an image base each cell carries "image", the name of a PNG served at
+        /ls/image/<name> for about an hour.
+
         Args:
-            prompts: texts to complete.
+            prompts: texts to complete, or what to draw.
             columns: {"kind": "base" | "adapter" | "random" | "recipe", ...}; the base comes first.
             max_new_tokens: longest answer, in tokens.
             temperature: 0 is greedy.
-            seed: of every row's own generator.
+            seed: of the first row's generator; each further row has one more, for all columns.
             base: base model; empty for the studio's own.
+            image: for an image base: {"steps", "guidance", "width", "height", "negative",
+                "scheduler"}; what is missing is the model's own.
         """
-        sampling = {"max_new_tokens": int(max_new_tokens), "temperature": float(temperature)}
+        text = {"max_new_tokens": int(max_new_tokens), "temperature": float(temperature)}
+        sampling = {**text, **(image or {})}
         yield from _payloads(
             lambda: studio.compare_outputs(prompts, columns, sampling, seed=int(seed), base=base)
         )

@@ -102,7 +102,7 @@ def states(handle: Any) -> Iterator[tuple[State, dict[str, Any] | None]]:
         if kind == "progress":
             message = str(event.get("message") or message)
             fraction = event.get("fraction")
-        if event.get("cells"):
+        if any("text" in cell for cell in event.get("cells") or ()):
             message, fraction = "Answering", None
         for cell in event.get("cells") or ():
             cells[cell["prompt"], cell["column"]] = cell

@@ -16,6 +16,8 @@ STORAGE_SECRET = "kept-on-this-computer"
 
 Session = Mapping[str, Any]
 
+_SHOWN = ("title", "max_rank", "layer_norms", "parents", "thumbnail", "base_model")
+
 
 def base_of(session: Session | None, default: str) -> str:
     """The base model the visitor works with."""
@@ -35,8 +37,19 @@ def sources_of(session: Session | None, only_enabled: bool = True) -> list[dict[
             raise InvalidRequest(f"The weight {weight!r} is not a number. Type one, such as 0.8.")
         enabled = bool(row.get("enabled", True))
         if enabled or not only_enabled:
-            sources.append({"id": str(row["id"]), "weight": float(weight), "enabled": enabled})
+            source = {"id": str(row["id"]), "weight": float(weight), "enabled": enabled}
+            sources.append(source | _choices(row))
     return sources
+
+
+def _choices(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Where in the picture and in which blocks an adapter acts, if the visitor chose that."""
+    chosen: dict[str, Any] = {}
+    if row.get("region"):
+        chosen["region"] = row["region"]
+    if blocks := row.get("blocks"):
+        chosen["module_weights"] = {str(k): float(v) for k, v in blocks.items() if v != 1}
+    return chosen
 
 
 def recipe_of(
@@ -55,7 +68,6 @@ def recipe_of(
     return {
         "schema": 1,
         "base": {"repo": base},
-        "modality": "text",
         "sources": sources,
         "retrieval": (session or {}).get("retrieval"),
         "compose": {
@@ -106,9 +118,10 @@ def session_from_recipe(studio: Any, recipe_id: str) -> dict[str, Any]:
     basket = []
     for source in recipe.get("sources", []):
         row = {k: source.get(k) for k in ("id", "weight", "enabled")}
+        row |= {"region": source.get("region") or {}, "blocks": source.get("module_weights") or {}}
         try:
             entry = studio.get_adapter(source["id"])
-            row |= {k: entry[k] for k in ("title", "max_rank", "layer_norms", "parents")}
+            row |= {k: entry[k] for k in _SHOWN}
         except LoraStudioError:
             row |= {"title": f"Missing adapter {str(source['id'])[:8]}", "missing": True}
         basket.append(row)

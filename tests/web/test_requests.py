@@ -9,7 +9,7 @@ import pytest
 
 from lora_studio.errors import InvalidRequest, NotFound
 from lora_studio.web.jobs import UNKNOWN_ERROR, Jobs
-from lora_studio.web.pages.compare import MAX_PROMPTS, prompts_of
+from lora_studio.web.pages.compare_form import MAX_PROMPTS, prompts_of
 from lora_studio.web.pages.gallery import gather
 from lora_studio.web.routes import MapFiles
 from lora_studio.web.session import MAX_BASKET, columns_of, recipe_of, sources_of, test_sources_of

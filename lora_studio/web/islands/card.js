@@ -1,7 +1,7 @@
 // One card of the gallery.
 
 import { bytes, fixed, h, icon, rankText } from "./dom.js";
-import { glyph } from "./glyph.js";
+import { face } from "./face.js";
 import { hueOf, picked, toggle } from "./state.js";
 
 const KINDS = { demo: "demo", composed: "composed", uploaded: "uploaded" };
@@ -58,7 +58,7 @@ export function card(hit, open) {
     h(
       "div",
       { class: "ls-card-head" },
-      glyph(hit, 56),
+      face(hit, 56, 88),
       h(
         "div",
         { class: "ls-card-titles" },
@@ -79,6 +79,7 @@ export function card(hit, open) {
       h(
         "div",
         { class: "ls-tags" },
+        hit.modality === "image" ? h("span", { class: "ls-tag ls-tag-kind" }, "image") : null,
         hit.kind && hit.kind !== "demo"
           ? h("span", { class: "ls-tag ls-tag-kind" }, KINDS[hit.kind] || hit.kind)
           : null,

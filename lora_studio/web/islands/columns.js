@@ -1,6 +1,8 @@
 // The columns of a comparison: base first and always, then what the visitor adds.
 
+import { about, images } from "./bases.js";
 import { button, h, icon, swap } from "./dom.js";
+import { fits } from "./menu.js";
 import { listMethods } from "./net.js";
 import { addColumn, changed, hueOf, sameColumn, session, subscribe } from "./state.js";
 import { toast } from "./toast.js";
@@ -12,7 +14,7 @@ function candidates(methods) {
     group: "Picked adapters",
     column: { kind: "adapter", id: row.id, title: row.title },
   }));
-  for (const made of session.made) {
+  for (const made of session.made.filter((one) => !one.base || one.base === session.base)) {
     list.push({
       group: "Compositions",
       column: made.adapter_id
@@ -26,9 +28,11 @@ function candidates(methods) {
     });
   }
   if (session.basket.length) {
-    for (const method of methods.filter((item) => item.kind === "routing")) {
+    const kinds = images() ? ["merging", "denoising"] : ["routing"];
+    for (const method of methods.filter((item) => kinds.includes(item.kind))) {
+      if (!fits(method, about()).fits) continue;
       list.push({
-        group: "Routed over the basket",
+        group: images() ? "Compositions of the basket" : "Routed over the basket",
         column: { kind: "method", method: method.name, title: method.title },
       });
     }

@@ -1,126 +1,91 @@
-// The comparison: a column a model, a block a prompt; texts stream in and differences can be marked.
+// The comparison, of texts or of pictures, and the blind vote over the latter.
 
-import { empty, fixed, h, icon, swap } from "./dom.js";
-import { wordDiff } from "./diff.js";
-import { hueOf, session } from "./state.js";
+import { answers } from "./answers.js";
+import { images } from "./bases.js";
+import { empty, h, percent, swap } from "./dom.js";
+import { made, sheet, voteButton } from "./sheet.js";
+import { session, subscribe } from "./state.js";
+import { ballotOf, vote } from "./vote.js";
 
-function marked(text, base) {
-  return wordDiff(base, text).map(({ text: part, same }) => (same ? part : h("mark", null, part)));
-}
-
-function hue(column) {
-  const match = session.columns.find(
-    (other) => other.title === column.title && other.kind === "adapter",
+function tally(told) {
+  const best = [...told.tally].sort((a, b) => b.rate - a.rate)[0];
+  return h(
+    "p",
+    { class: "ls-note ls-verdict", role: "status" },
+    `“${best.title}” was best in ${best.correct} of ${best.n} rows `,
+    `(${percent(best.rate)}, 95 % interval ${percent(best.low)} to ${percent(best.high)}). `,
+    "All figures stand below.",
   );
-  return match ? hueOf(match.id) : "var(--ls-ink-soft)";
 }
 
 export function mount({ host, props, watch }) {
-  let diff = true;
-  const toggle = h("input", {
-    type: "checkbox",
-    class: "ls-switch",
-    checked: true,
-    id: "ls-diff",
-    onchange: () => {
-      diff = toggle.checked;
-      draw();
-    },
-  });
-  const bar = h(
-    "div",
-    { class: "ls-compare-bar" },
-    h("label", { for: "ls-diff", class: "ls-inline" }, toggle, "Mark what differs from the base"),
-  );
+  const bar = h("div", { class: "ls-compare-bar" });
+  const room = h("div", { class: "ls-sheet" });
+  const texts = h("div", { class: "ls-answers" });
+  const drawTexts = answers(texts);
+  const drawSheet = sheet(room);
+  let voting = false;
+  let verdict = null;
+  let judged = null; // the value that the verdict is on
 
-  function cell(view, column, place, text, info) {
-    const base = view.texts.get(`${info.prompt}:0`);
-    const done = info.done || !view.running;
-    const body = place && diff && base && base.done ? marked(text, base.text || "") : text;
-    return h(
-      "div",
-      {
-        class: `ls-cell ${done ? "is-done" : "is-live"}`,
-        "data-prompt": info.prompt,
-        "data-column": place,
-        vars: { "--ls-hue": place ? hue(column) : "var(--ls-ink-soft)" },
-      },
-      h(
-        "div",
-        { class: "ls-cell-head" },
-        h("span", { class: "ls-swatch", "aria-hidden": "true" }),
-        h("span", { class: "ls-cell-title", title: column.title }, column.title || column.kind),
-        h(
-          "span",
-          { class: "ls-quiet ls-small" },
-          done ? icon("check", 12) : null,
-          ` ${info.tokens || 0} tok`,
-        ),
-      ),
-      column.detail ? h("p", { class: "ls-cell-detail" }, column.detail) : null,
-      h(
-        "p",
-        { class: "ls-cell-text" },
-        text ? body : h("span", { class: "ls-quiet" }, done ? "(nothing)" : "…"),
-      ),
+  function startVote(value) {
+    const ballot = ballotOf(value);
+    if (!ballot) return;
+    voting = true;
+    swap(bar);
+    const place = h("div");
+    swap(host, place);
+    vote(place, ballot, (told) => {
+      voting = false;
+      verdict = told;
+      judged = value.serial;
+      draw();
+    });
+  }
+
+  function pictures(value) {
+    if (voting && !value.running) return;
+    voting = false;
+    if (value.running || judged !== value.serial) verdict = null;
+    swap(
+      bar,
+      ballotOf(value) ? voteButton(() => startVote(value)) : h("span"),
+      h("span", { class: "ls-quiet ls-speed" }, made(value)),
     );
+    swap(host, bar, verdict ? tally(verdict) : null, room);
+    drawSheet(value);
+  }
+
+  function nothing() {
+    const how = images()
+      ? "Type a prompt and press Run. The base model always comes first; add adapters and " +
+        "compositions beside it."
+      : "Type a prompt and press Run. The base model always comes first; add adapters, " +
+        "compositions or a random adapter beside it.";
+    swap(host, empty("Nothing compared yet", how));
   }
 
   function draw() {
     const value = props.value || {};
-    if (!value.prompts) {
-      swap(
-        host,
-        empty(
-          "Nothing compared yet",
-          "Type a prompt and press Run. The base model always comes first; add adapters, compositions or a random adapter beside it.",
-        ),
-      );
-      return;
+    const shown = value.prompts && (!value.base || value.base === session.base);
+    if (!shown) {
+      host.removeAttribute("data-state");
+      return nothing();
     }
-    const texts = new Map(
-      (value.cells || []).map((item) => [`${item.prompt}:${item.column}`, item]),
-    );
-    const columns = value.columns.map((column, place) => ({
-      ...column,
-      title: column.title || (place ? column.kind : "Base model"),
-    }));
-    const view = { texts, running: value.running };
     host.dataset.state = value.running ? "running" : "done";
     host.setAttribute("aria-busy", String(Boolean(value.running)));
-    const speed = Number.isFinite(value.tokens_per_second)
-      ? h(
-          "span",
-          { class: "ls-quiet ls-speed" },
-          `${fixed(value.tokens_per_second, 0)} tokens/s for the whole batch · ${fixed(value.seconds, 1)} s`,
-        )
-      : null;
-    swap(bar, bar.firstChild, speed);
-    swap(
-      host,
-      bar,
-      value.prompts.map((prompt, number) =>
-        h(
-          "section",
-          { class: "ls-prompt" },
-          h("h3", { class: "ls-prompt-text" }, prompt),
-          h(
-            "div",
-            { class: "ls-cells", vars: { "--ls-columns": String(columns.length) } },
-            columns.map((column, place) => {
-              const info = texts.get(`${number}:${place}`) || {
-                prompt: number,
-                text: "",
-                tokens: 0,
-                done: false,
-              };
-              return cell(view, column, place, info.text || "", { ...info, prompt: number });
-            }),
-          ),
-        ),
-      ),
-    );
+    if (value.modality === "image") return pictures(value);
+    swap(host, texts);
+    return drawTexts(value);
   }
   watch("value", draw);
+  let base = session.base;
+  let kind = images();
+  subscribe(() => {
+    if (base === session.base && kind === images()) return;
+    base = session.base;
+    kind = images();
+    draw();
+  });
   draw();
 }

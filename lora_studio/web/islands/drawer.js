@@ -3,8 +3,10 @@
 import { layerBars } from "./bars.js";
 import { button, bytes, count, fixed, h, icon, rankText, swap, table } from "./dom.js";
 import { closeDialog, showDialog } from "./dialog.js";
-import { glyph } from "./glyph.js";
-import { address, getJson, post } from "./net.js";
+import { downloads, promise } from "./download.js";
+import { face } from "./face.js";
+import { getJson, post } from "./net.js";
+import { copyChips } from "./words.js";
 import { drop, hueOf, picked, subscribe, toggle } from "./state.js";
 import { toast } from "./toast.js";
 
@@ -91,13 +93,19 @@ function relatives(entry, reload) {
         h(
           "button",
           { type: "button", class: "ls-relative", onclick: () => openDrawer(hit.id, reload) },
-          glyph(hit, 32),
+          face(hit, 32),
           h("span", { class: "ls-relative-title" }, hit.title),
           h("span", { class: "ls-num ls-quiet" }, fixed(hit.similarity)),
         ),
       ),
     ),
   );
+}
+
+function depth(entry, norms) {
+  const blocks = (entry.blocks || []).map((row) => row.block.replace(/^(unet|transformer)\./, ""));
+  const title = blocks.length ? "Norm of the update by block" : "Norm of the update by layer";
+  return [title, layerBars(norms, "Norm of the update", fixed, blocks)];
 }
 
 function body(entry, reload) {
@@ -125,14 +133,19 @@ function body(entry, reload) {
       fact("Licence", entry.licence),
       fact("Test prompts", entry.tests ? String(entry.tests) : ""),
       fact("Format", entry.source_format),
-      fact("Trigger words", (entry.trigger_words || []).join(", ")),
+      fact("Makes", { text: "text", image: "images" }[entry.modality]),
+      entry.modality === "image" ? fact("Parts", (entry.components || []).join(", ")) : null,
     ),
+    (entry.trigger_words || []).length
+      ? section("Trigger words", copyChips(entry.trigger_words))
+      : null,
     entry.trained ? section("How it was trained", h("p", null, entry.trained)) : null,
-    norms.length ? section("Norm of the update by layer", layerBars(norms, "Norm of the update", fixed)) : null,
+    norms.length ? section(...depth(entry, norms)) : null,
     samples(entry),
     h("p", { class: "ls-quiet ls-small" }, described(entry)),
     relatives(entry, reload),
     (entry.module_table || []).length ? section("Modules", moduleTable(entry.module_table)) : null,
+    promise(entry),
     h("p", { class: "ls-quiet ls-small ls-mono ls-break" }, `id ${entry.id}`),
   ];
 }
@@ -171,7 +184,7 @@ export async function openDrawer(id, reload = () => {}) {
   const head = h(
     "div",
     { class: "ls-drawer-head" },
-    glyph(entry, 64),
+    face(entry, 64, entry.thumbnail ? 160 : 64),
     h(
       "div",
       null,
@@ -200,16 +213,7 @@ export async function openDrawer(id, reload = () => {}) {
     body: body(entry, reload),
     footer: [
       pick,
-      h(
-        "a",
-        {
-          class: "ls-btn ls-btn-plain",
-          href: address(`download/adapter/${encodeURIComponent(entry.id)}.zip`),
-          download: "",
-        },
-        icon("download"),
-        h("span", null, "PEFT zip"),
-      ),
+      downloads(entry),
       button("Delete", { kind: "quiet", onclick: () => remove(entry, reload) }, "trash"),
     ],
   });

@@ -1,8 +1,18 @@
 // Facet lists beside the grid. A list shows its most frequent values first, the rest on request.
 
+import { about } from "./bases.js";
 import { h, swap } from "./dom.js";
 
-const NAMES = { tags: "Tags", ranks: "Rank", contributors: "Contributor", licences: "Licence" };
+const NAMES = {
+  modality: "Makes",
+  base: "Base model",
+  tags: "Tags",
+  ranks: "Rank",
+  contributors: "Contributor",
+  licences: "Licence",
+};
+const WORDS = { text: "Text", image: "Images" };
+const ONE = ["modality", "base"]; // of these an adapter has one, and one is chosen at a time
 const SHOWN = 8;
 
 export function facets(filters, changed) {
@@ -19,22 +29,27 @@ export function facets(filters, changed) {
         type: "checkbox",
         checked: on,
         onchange: () => {
+          if (ONE.includes(facet)) filters[facet].clear();
           if (on) filters[facet].delete(text);
           else filters[facet].add(text);
           changed();
         },
       }),
-      h("span", { class: "ls-facet-name" }, text || "not stated"),
+      h("span", { class: "ls-facet-name", title: text }, named(facet, text)),
       h("span", { class: "ls-num ls-quiet" }, String(count)),
     );
   }
+
+  const named = (facet, text) =>
+    (facet === "base" ? about(text).title : WORDS[text]) || text || "not stated";
 
   function group(facet, values) {
     const kept = [...filters[facet]].filter(
       (value) => !values.some((item) => String(item.value) === value),
     );
     const all = [...values, ...kept.map((value) => ({ value, count: 0 }))];
-    if (!all.length) return null;
+    if (!all.length || (ONE.includes(facet) && all.length < 2 && !filters[facet].size))
+      return null;
     const list = whole.has(facet) ? all : all.slice(0, SHOWN);
     return h(
       "fieldset",

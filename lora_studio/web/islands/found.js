@@ -1,12 +1,13 @@
 // Example tasks before a search, and what a search put into the basket after it.
 
 import { button, h, swap } from "./dom.js";
-import { basketRow, update } from "./state.js";
+import { images } from "./bases.js";
+import { basketRow, subscribe, update } from "./state.js";
 
 export function mount({ host, props, trigger, watch }) {
-  const { examples = [] } = props.value || {};
+  const { examples = [], pictures = [] } = props.value || {};
   const pick = (text) => {
-    props.value = { examples, picked: text };
+    props.value = { examples, pictures, picked: text };
     trigger("pick");
   };
   let seen = null;
@@ -40,11 +41,17 @@ export function mount({ host, props, trigger, watch }) {
         h(
           "div",
           { class: "ls-chips" },
-          examples.map((text) => button(text, { kind: "chip", onclick: () => pick(text) })),
+          (images() ? pictures : examples).map((text) => button(text, { kind: "chip", onclick: () => pick(text) })),
         ),
       );
     }
   };
+  let kind = images();
+  subscribe(() => {
+    if (kind === images()) return;
+    kind = images();
+    if (!(props.value || {}).hits) draw();
+  });
   watch("value", draw);
   draw();
 }

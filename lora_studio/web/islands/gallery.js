@@ -1,5 +1,6 @@
 // The gallery: search as you type, facets, sort, a grid that grows while it is scrolled.
 
+import { about, learnAll } from "./bases.js";
 import { card, paintPick, skeleton } from "./card.js";
 import { debounce, empty, button, h, icon, swap } from "./dom.js";
 import { openDrawer } from "./drawer.js";
@@ -9,6 +10,7 @@ import { session, subscribe } from "./state.js";
 
 const PAGE = 48;
 const EXAMPLES = ["turn the sentence into past tense", "say it politely", "dates and JSON"];
+const PICTURE_EXAMPLES = ["a shape with a neon outline"];
 const SORTS = { relevance: "Relevance", newest: "Newest", title: "Title", size: "Size" };
 
 // Shows or hides the upload form, which Gradio draws above the gallery.
@@ -29,6 +31,8 @@ function uploadButton() {
 
 export function mount({ host }) {
   const filters = {
+    modality: new Set(),
+    base: new Set(),
     tags: new Set(),
     ranks: new Set(),
     contributors: new Set(),
@@ -83,7 +87,8 @@ export function mount({ host }) {
         "api/search",
         {
           query: view.query,
-          base: session.base,
+          base: [...filters.base],
+          modality: [...filters.modality],
           sort: view.sort,
           limit: PAGE,
           offset: more ? view.shown : 0,
@@ -124,6 +129,7 @@ export function mount({ host }) {
     view.shown += found.hits.length;
     view.total = found.total;
     side.draw(found.facets);
+    suggest(found.facets.modality || []);
     const how = { semantic: " by meaning", keyword: " by words" }[found.mode] || "";
     line.textContent = `${found.total} ${found.total === 1 ? "adapter" : "adapters"}${view.query ? `${how} for “${view.query}”` : ""}`;
     if (!found.total) nothing();
@@ -131,7 +137,8 @@ export function mount({ host }) {
   }
 
   function nothing() {
-    const filtered = view.query || Object.values(filters).some((set) => set.size);
+    const filtered =
+      view.query || Object.entries(filters).some(([name, set]) => set.size && name !== "base");
     swap(
       grid,
       filtered
@@ -142,7 +149,8 @@ export function mount({ host }) {
           )
         : empty(
             "No adapters for this base model yet",
-            "Add one with the button above, or choose the demo model in the header to see what it can do.",
+            "Add one with the button above, or look at those of other base models.",
+            button("Show all adapters", { onclick: reset }),
           ),
     );
   }
@@ -192,15 +200,28 @@ export function mount({ host }) {
     view.sort = sort.value;
     load();
   });
-  const chips = EXAMPLES.map((text) =>
+  const example = (text) =>
     button(text, {
       kind: "chip",
       onclick: () => {
         input.value = text;
         search();
       },
-    }),
-  );
+    });
+  const chips = h("div", { class: "ls-chips" });
+  function suggest(kinds) {
+    const pictures = kinds.some((kind) => kind.value === "image" && kind.count);
+    const texts = [...(pictures ? PICTURE_EXAMPLES : []), ...EXAMPLES].slice(0, 4);
+    swap(chips, h("span", { class: "ls-quiet" }, "Try"), texts.map(example));
+  }
+  suggest([]);
+
+  // A base model chosen in the header narrows the gallery to its adapters.
+  function narrowTo(base) {
+    filters.modality.clear();
+    filters.base.clear();
+    filters.base.add(base);
+  }
 
   const upload = uploadButton();
   const narrow = h(
@@ -224,7 +245,7 @@ export function mount({ host }) {
       sort,
       upload,
     ),
-    h("div", { class: "ls-chips" }, h("span", { class: "ls-quiet" }, "Try"), chips),
+    chips,
     h(
       "div",
       { class: "ls-gallery-body" },
@@ -243,17 +264,22 @@ export function mount({ host }) {
 
   subscribe(() => {
     grid.querySelectorAll(".ls-card[data-id]").forEach((node) => paintPick(node, node.dataset.id));
-    if (session.restored && session.base !== view.base) {
-      view.base = session.base;
-      load();
-    }
+    if (session.restored && view.base === null) start();
+  });
+  document.addEventListener("ls-base-chosen", ({ detail: base }) => {
+    narrowTo(base);
+    load();
   });
   document.addEventListener("ls-gallery-changed", () => load());
   swap(grid, Array.from({ length: 6 }, skeleton));
-  if (session.restored) {
+  async function start() {
     view.base = session.base;
+    await learnAll();
+    if (about().kind !== "demo" && session.base) narrowTo(session.base);
     load();
-  } else
+  }
+  if (session.restored) start();
+  else
     setTimeout(() => {
       if (view.base === null) load();
     }, 1200);

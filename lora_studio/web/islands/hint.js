@@ -1,5 +1,6 @@
 // Words outside the base model's vocabulary, and examples that it does know.
 
+import { images } from "./bases.js";
 import { button, h, icon, swap } from "./dom.js";
 import { getJson } from "./net.js";
 import { session, subscribe } from "./state.js";
@@ -10,11 +11,12 @@ export function mount({ host, props, trigger, watch }) {
   let examples = [];
   let base = null;
   const pick = (text) => {
-    props.value = { picked: text };
+    props.value = { picked: text, images: images() };
     trigger("pick");
   };
   const draw = () => {
-    const { unknown = [], examples: near = [] } = props.value || {};
+    const said = images() ? {} : props.value || {};
+    const { unknown = [], examples: near = [] } = said;
     const list = (near.length ? near : examples).slice(0, SHOWN);
     swap(
       host,
@@ -46,7 +48,7 @@ export function mount({ host, props, trigger, watch }) {
   // Sample inputs of what is picked (or of anything) are prompts the model was trained on.
   async function learn() {
     const ids = session.basket.slice(0, 3).map((row) => row.id);
-    const key = JSON.stringify([session.base, ids]);
+    const key = JSON.stringify([session.base, images(), ids]);
     if (key === base) return;
     base = key;
     try {

@@ -12,6 +12,7 @@ const HELP = [
   ["Enter", "Open the focused card"],
   ["Space", "Pick or drop the focused card"],
   ["Arrows", "On the map: move between units"],
+  ["1 … 8 T S U", "In a blind vote: the best, equal, skip, undo"],
   ["[ ]", "On the map: previous or next cluster"],
   ["?", "This list"],
 ];

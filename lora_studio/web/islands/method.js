@@ -1,6 +1,8 @@
 // The method and its parameters; controls follow the declared signature.
 
+import { about } from "./bases.js";
 import { empty, h, swap } from "./dom.js";
+import { fits, menu, usual } from "./menu.js";
 import { listMethods } from "./net.js";
 import { changed, session, subscribe } from "./state.js";
 
@@ -89,15 +91,18 @@ function field(param, value, set) {
   );
 }
 
-function options(methods, kind, label) {
-  const list = methods.filter((method) => method.kind === kind);
-  return list.length
-    ? h(
-        "optgroup",
-        { label },
-        list.map((method) => h("option", { value: method.name }, method.title)),
-      )
-    : null;
+function options(group) {
+  return h(
+    "optgroup",
+    { label: group.label },
+    group.items.map(({ method, fits: able, why }) =>
+      h(
+        "option",
+        { value: method.name, disabled: !able },
+        able ? method.title : `${method.title} (${why})`,
+      ),
+    ),
+  );
 }
 
 export function mount({ host }) {
@@ -115,16 +120,17 @@ export function mount({ host }) {
 
   function draw() {
     if (!methods.length) return;
-    if (!current()) choose((methods.find((method) => method.name === "preset") || methods[0]).name);
+    if (!current() || !fits(current(), about()).fits) choose(usual(methods, about()).name);
     const method = current();
-    const key = `${method.name} ${session.opened ? session.opened.recipe_id : ""}`;
+    const { modality, family } = about();
+    const opened = session.opened ? session.opened.recipe_id : "";
+    const key = [method.name, opened, modality, family].join(" ");
     if (key === drawn) return;
     drawn = key;
     const select = h(
       "select",
       { class: "ls-select ls-wide", id: "ls-method-name", onchange: () => choose(select.value) },
-      options(methods, "merging", "Merge into one adapter"),
-      options(methods, "routing", "Route at run time"),
+      menu(methods, about()).map(options),
     );
     select.value = method.name;
     const params = session.draft.params || {};

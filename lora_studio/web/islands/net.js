@@ -24,12 +24,17 @@ export async function getJson(path, params = {}, signal = undefined) {
   return answer(await fetch(url, { signal }).catch(unreachable));
 }
 
-export async function post(path) {
-  return answer(
-    await fetch(address(path), { method: "POST", headers: { "X-Lora-Studio": "1" } }).catch(
-      unreachable,
-    ),
-  );
+export async function post(path, data = null) {
+  const headers = { "X-Lora-Studio": "1", "Content-Type": "application/json" };
+  const body = data === null ? undefined : JSON.stringify(data);
+  return answer(await fetch(address(path), { method: "POST", headers, body }).catch(unreachable));
+}
+
+// A file of ours, or the error the studio gave instead of it.
+export async function fetched(path) {
+  const response = await fetch(address(path)).catch(unreachable);
+  if (!response.ok) await answer(response);
+  return response;
 }
 
 let methods = null;

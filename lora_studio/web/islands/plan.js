@@ -1,6 +1,7 @@
 // What a dry run says: rank, size, cosine of the result to each source, sign conflict, warnings.
 
 import { layerBars } from "./bars.js";
+import { curvePlot } from "./curves.js";
 import { bytes, count, empty, fixed, h, icon, percent, swap } from "./dom.js";
 import { hueOf, session, subscribe } from "./state.js";
 
@@ -77,6 +78,30 @@ function routed(plan) {
   ];
 }
 
+function scheduled(plan) {
+  return [
+    h(
+      "dl",
+      { class: "ls-figures" },
+      figure("Passes a step", fixed(plan.passes, 1)),
+      figure("Branches", String(plan.branches)),
+    ),
+    h(
+      "p",
+      { class: "ls-note" },
+      "It runs while a picture is made: nothing is merged, so there is no rank or size to predict.",
+    ),
+    (plan.notes || []).map((note) => h("p", { class: "ls-note" }, note)),
+    (plan.warnings || []).map(warning),
+    curvePlot(plan.curves || {}),
+  ];
+}
+
+function body(plan) {
+  if (plan.scheduled) return scheduled(plan);
+  return plan.routed ? routed(plan) : merged(plan);
+}
+
 const warning = (text) => h("p", { class: "ls-note is-warn" }, icon("warn"), h("span", null, text));
 
 function merged(plan) {
@@ -109,7 +134,7 @@ function merged(plan) {
 // What a dry run was made for; when it changes, the figures are out of date.
 const request = () =>
   JSON.stringify([
-    session.basket.map((row) => [row.id, row.weight, row.enabled]),
+    session.basket.map((row) => [row.id, row.weight, row.enabled, row.region, row.blocks]),
     session.draft.method,
     session.draft.params,
     session.draft.seed,
@@ -130,7 +155,7 @@ export function mount({ host, props, watch }) {
     swap(
       host,
       plan
-        ? h("div", { class: "ls-plan-body" }, stale, plan.routed ? routed(plan) : merged(plan))
+        ? h("div", { class: "ls-plan-body" }, stale, body(plan))
         : empty(
             "No dry run yet",
             "A dry run costs nothing: it shows rank, size and conflicts before anything is written.",

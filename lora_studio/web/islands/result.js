@@ -1,6 +1,8 @@
 // What a composition became: downloads, a link that replays it, and the way on to Compare.
 
+import { images } from "./bases.js";
 import { button, bytes, h, icon, rankText, swap } from "./dom.js";
+import { downloads, promise } from "./download.js";
 import { glyph } from "./glyph.js";
 import { address } from "./net.js";
 import { addColumn, openTab, session, subscribe, update } from "./state.js";
@@ -56,8 +58,9 @@ function remember(done) {
   const made = {
     recipe_id: done.recipe_id,
     adapter_id: done.adapter_id || null,
-    title: entry.title || session.draft.title || `${session.draft.method}: ${titles}`.slice(0, 120),
+    title: entry.title || session.draft.title || `${done.method || ""}: ${titles}`.slice(0, 120),
     sources,
+    base: session.base,
   };
   update({
     made: [made, ...session.made.filter((other) => other.recipe_id !== made.recipe_id)].slice(
@@ -101,7 +104,7 @@ function show(host, done, made) {
             { class: "ls-quiet ls-small" },
             [
               done.existed ? "made before with this very recipe" : "",
-              entry ? rankText(entry) : "routed plan",
+              entry ? rankText(entry) : images() ? "runs at generation time" : "routed plan",
               entry ? bytes(entry.bytes) : "",
             ]
               .filter(Boolean)
@@ -119,10 +122,11 @@ function show(host, done, made) {
           "arrow",
         ),
         made.adapter_id
-          ? file(`download/adapter/${encodeURIComponent(made.adapter_id)}.zip`, "PEFT zip")
-          : file(`download/routed/${recipe}.zip`, "Runnable zip"),
+          ? downloads({ id: made.adapter_id, modality: images() ? "image" : "text" })
+          : file(`download/routed/${recipe}.zip`, images() ? "Sources zip" : "Runnable zip"),
         file(`download/recipe/${recipe}.yaml`, "recipe.yaml"),
       ),
+      made.adapter_id && images() ? promise({ modality: "image" }) : null,
       h(
         "div",
         { class: "ls-link" },

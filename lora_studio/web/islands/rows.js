@@ -3,7 +3,9 @@
 import { reasonKind } from "./card.js";
 import { button, empty, fixed, h, icon, swap } from "./dom.js";
 import { openDrawer } from "./drawer.js";
-import { glyph } from "./glyph.js";
+import { blockSliders } from "./blocks.js";
+import { images } from "./bases.js";
+import { face } from "./face.js";
 import { changed, drop, hueOf, openTab, session, subscribe } from "./state.js";
 
 const SLIDER = [-1, 2];
@@ -65,7 +67,7 @@ function row(item) {
       "div",
       { class: "ls-row-head" },
       onOff,
-      glyph(item, 32),
+      face(item, 32),
       h(
         "button",
         { type: "button", class: "ls-row-title", onclick: () => openDrawer(item.id) },
@@ -104,6 +106,7 @@ function row(item) {
         )
       : null,
     h("div", { class: "ls-row-weight" }, slider, box),
+    images() ? blockSliders(item) : null,
   );
   return node;
 }
@@ -111,7 +114,10 @@ function row(item) {
 export function mount({ host }) {
   let shape = null;
   const draw = () => {
-    const now = JSON.stringify(session.basket.map((item) => [item.id, item.title, item.reason]));
+    const now = JSON.stringify([
+      images(),
+      session.basket.map((item) => [item.id, item.title, item.reason]),
+    ]);
     if (now === shape) return;
     shape = now;
     if (!session.basket.length) {

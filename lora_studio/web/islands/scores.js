@@ -2,7 +2,7 @@
 
 import { h, percent, swap } from "./dom.js";
 
-function interval(row) {
+export function interval(row) {
   return h(
     "span",
     {

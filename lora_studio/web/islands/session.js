@@ -1,10 +1,11 @@
 // The hidden island that carries the session between the browser's store, Python and the others.
 
+import { about, follow, images, learn } from "./bases.js";
 import { listen } from "./keys.js";
-import { openTab, session, setKeeper, snapshot, update } from "./state.js";
+import { openTab, session, setKeeper, snapshot, subscribe, update, useBase } from "./state.js";
 import { toast } from "./toast.js";
 
-const KEPT = ["base", "basket", "draft", "columns", "made", "retrieval"];
+const KEPT = ["base", "basket", "draft", "columns", "made", "retrieval", "parked"];
 
 export function mount({ props, trigger, watch }) {
   let last = "";
@@ -12,9 +13,11 @@ export function mount({ props, trigger, watch }) {
     const value = snapshot();
     const text = JSON.stringify(value);
     if (text === last || !session.restored) return;
+    const moved = last && JSON.parse(last).base !== value.base;
     last = text;
     props.value = value;
     trigger("keep");
+    if (moved) trigger("base");
   });
 
   const receive = () => {
@@ -36,9 +39,19 @@ export function mount({ props, trigger, watch }) {
 
   window.loraStudio = {
     setBase: (base) => {
-      if (base && base !== session.base) update({ base });
+      if (useBase(base))
+        document.dispatchEvent(new CustomEvent("ls-base-chosen", { detail: base }));
     },
   };
+  document.addEventListener("ls-base-followed", async ({ detail: base }) => {
+    await learn(base);
+    const kept = Object.keys(session.parked).length ? " What you had picked before is kept." : "";
+    toast(`Now working with ${about(base).title}.${kept}`);
+  });
+  subscribe(() => {
+    follow();
+    document.body.classList.toggle("ls-images", images());
+  });
   watch("value", receive);
   receive();
   listen();

@@ -12,8 +12,11 @@ export const session = {
   columns: [],
   made: [],
   retrieval: null,
+  parked: {}, // base model -> what was picked for it while another one is in use
   restored: false,
 };
+
+const OF_A_BASE = ["basket", "columns", "retrieval"];
 
 export function subscribe(listener) {
   listeners.add(listener);
@@ -51,6 +54,16 @@ export function hueOf(id) {
   return place >= 0 && place < HUES ? `var(--ls-hue-${place + 1})` : "var(--ls-hue-rest)";
 }
 
+// Works with another base model: what was picked for the old one waits until it is used again.
+export function useBase(base) {
+  if (!base || base === session.base) return false;
+  const { [base]: back = {}, ...parked } = session.parked;
+  if (session.basket.length)
+    parked[session.base] = Object.fromEntries(OF_A_BASE.map((name) => [name, session[name]]));
+  update({ base, parked, basket: [], columns: [], retrieval: null, ...back });
+  return true;
+}
+
 // What the basket keeps of an adapter, or of a hit with its reason.
 export const basketRow = (entry) => ({
   id: entry.id,
@@ -59,6 +72,10 @@ export const basketRow = (entry) => ({
   enabled: true,
   max_rank: entry.max_rank,
   layer_norms: entry.layer_norms,
+  thumbnail: entry.thumbnail || "",
+  base_model: entry.base_model || "",
+  region: {},
+  blocks: {},
   parents: entry.parents || [],
   reason: entry.reason || "",
   reason_kind: entry.reason_kind || "",
@@ -67,6 +84,8 @@ export const basketRow = (entry) => ({
 
 export function add(entry) {
   if (picked(entry.id)) return;
+  if (useBase(entry.base_model))
+    document.dispatchEvent(new CustomEvent("ls-base-followed", { detail: entry.base_model }));
   session.basket.push(basketRow(entry));
   changed();
 }

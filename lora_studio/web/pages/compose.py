@@ -20,6 +20,7 @@ EXAMPLES = [
     "say it politely",
     "write the noun phrase in French",
 ]
+PICTURES = ["a neon outline", "a star", "painted in watercolour"]
 
 
 def build(page: Page) -> None:
@@ -37,11 +38,14 @@ def build(page: Page) -> None:
                     elem_id="ls-task-text",
                 )
                 find = gr.Button("Find adapters", scale=1, min_width=120, elem_id="ls-find")
-            found = island("found", {"examples": EXAMPLES}, ["pick"], elem_id="ls-found")
+            found = island(
+                "found", {"examples": EXAMPLES, "pictures": PICTURES}, ["pick"], elem_id="ls-found"
+            )
             island("rows", elem_id="ls-rows")
         with gr.Column(scale=4, min_width=320, elem_classes=["ls-panel"]):
             island("heading", {"text": "2", "title": "Method"})
             island("method", elem_id="ls-method")
+            island("regions", elem_id="ls-regions")
         with gr.Column(scale=4, min_width=320, elem_classes=["ls-panel"]):
             island("heading", {"text": "3", "title": "Check and compose"})
             with gr.Row():

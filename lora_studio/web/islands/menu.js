@@ -1,0 +1,37 @@
+// Which methods a base model can be composed with, and why not the others.
+
+const KINDS = {
+  merging: "Merge into one adapter",
+  routing: "Route at run time",
+  denoising: "Compose while denoising",
+};
+
+// Methods whose modality fits are offered; those made for other families are shown, not offered.
+export function fits(method, base) {
+  const both = !method.modality || method.modality === "both";
+  if (!both && method.modality !== base.modality) return { shown: false, fits: false, why: "" };
+  const families = method.families || [];
+  if (!families.length || !base.family || families.includes(base.family))
+    return { shown: true, fits: true, why: "" };
+  return { shown: true, fits: false, why: `only for ${families.join(", ")}` };
+}
+
+// [{label, items: [{method, fits, why}]}] in the order of the menu.
+export function menu(methods, base) {
+  return Object.entries(KINDS)
+    .map(([kind, label]) => ({
+      label,
+      items: methods
+        .filter((method) => method.kind === kind)
+        .map((method) => ({ method, ...fits(method, base) }))
+        .filter((item) => item.shown),
+    }))
+    .filter((group) => group.items.length);
+}
+
+// What is chosen where nothing was: the tuned merge for text, for images what needs no tuning.
+export function usual(methods, base) {
+  const wanted = base.modality === "image" ? ["switch", "cat"] : ["preset"];
+  const able = methods.filter((method) => fits(method, base).fits);
+  return wanted.map((name) => able.find((method) => method.name === name)).find(Boolean) || able[0];
+}
