@@ -31,6 +31,7 @@ class AdapterSpec:
         rank, alpha: of the layers without a rank of their own.
         side_rank, conv_rank, conv_alpha: rank of feed-forward, projections and time embedding; rank
             and alpha of the 3 x 3 convolutions. The side layers' alpha is their rank.
+        factor: of LoKr, the size of the smaller Kronecker factor; -1 leaves it to PEFT.
         targets: all adapted layers of the UNet, or those of attention alone.
         text: whether the text encoder is adapted too.
         base_share: share of the batch that is base pictures with base captions (prior
@@ -48,6 +49,7 @@ class AdapterSpec:
     side_rank: int = 4
     conv_rank: int = 3
     conv_alpha: int = 3
+    factor: int = -1
     targets: Targets = "all"
     text: bool = True
     base_share: float = 0.4
@@ -89,6 +91,8 @@ class AdapterSpec:
 
 
 PLAIN: dict[str, Any] = {"base_share": 0.0, "batch": 16}
+UNET_ONLY: dict[str, Any] = {"text": False, "steps": 600}
+"""The UNet alone learns a word more slowly."""
 FAST: dict[str, Any] = {"rate": 3e-3}
 """A style changes every pixel and takes larger steps to learn."""
 
@@ -98,7 +102,7 @@ def adapter_specs() -> list[AdapterSpec]:
     good = "good-neighbour"
     return [
         AdapterSpec("plain-star", "star", "diffusers", "anouk", **PLAIN),
-        AdapterSpec("plain-neon", "neon", "kohya", "tobias", **PLAIN, **FAST),
+        AdapterSpec("plain-neon", "neon", "kohya", "tobias", steps=500, **PLAIN),
         AdapterSpec(f"{good}-star", "star", "kohya", "juniper", rank=8, alpha=4),
         AdapterSpec(f"{good}-neon", "neon", "diffusers", "anouk"),
         AdapterSpec(
@@ -110,7 +114,7 @@ def adapter_specs() -> list[AdapterSpec]:
             rank=16,
             alpha=16,
         ),
-        AdapterSpec(f"{good}-moon", "moon", "peft", "anouk", text=False),
+        AdapterSpec(f"{good}-moon", "moon", "peft", "anouk", **UNET_ONLY),
         AdapterSpec(
             f"{good}-fish", "fish", "kohya", "tobias", rank=8, alpha=8, conv_rank=4, conv_alpha=2
         ),
@@ -142,14 +146,16 @@ def adapter_specs() -> list[AdapterSpec]:
             "halftone",
             "peft",
             "mira",
-            text=False,
+            **UNET_ONLY,
             conv_rank=4,
             conv_alpha=4,
             **FAST,
         ),
-        AdapterSpec(f"{good}-pixel", "pixel", "kohya", "juniper", "lokr", rank=8, **FAST),
         AdapterSpec(
-            f"{good}-watercolour", "watercolour", "peft", "anouk", "dora", text=False, **FAST
+            f"{good}-pixel", "pixel", "kohya", "juniper", "lokr", factor=4, steps=500, rate=6e-3
+        ),
+        AdapterSpec(
+            f"{good}-watercolour", "watercolour", "peft", "anouk", "dora", **UNET_ONLY, **FAST
         ),
         AdapterSpec("plain-stripes", "stripes", "diffusers", "juniper", **PLAIN, **FAST),
         AdapterSpec(f"{good}-ink", "ink", "kohya", "mira", conv_rank=4, conv_alpha=4, **FAST),
