@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from lora_studio.demo.image.tokenizer import encode
 from lora_studio.demo.image.words import OBJECTS, PLAIN
 
 log = logging.getLogger(__name__)
+
+LEAN = 0.4
+"""Time steps of the second phase are T u^0.4: half of them lie above 0.76 T."""
 
 
 def own_scenes(spec: AdapterSpec, rng: np.random.Generator) -> list[Scene]:
@@ -46,8 +50,7 @@ def unet_config(spec: AdapterSpec) -> Any:
     if spec.learner == "loha":
         return LoHaConfig(alpha=spec.alpha, use_effective_conv2d=False, **shared)
     if spec.learner == "lokr":
-        shared |= {"use_effective_conv2d": False, "decompose_factor": spec.factor}
-        return LoKrConfig(alpha=spec.alpha, **shared)
+        return LoKrConfig(alpha=spec.alpha, use_effective_conv2d=False, **shared)
     return LoraConfig(lora_alpha=spec.alpha, use_dora=spec.learner == "dora", **shared)
 
 
@@ -59,7 +62,7 @@ def text_config(spec: AdapterSpec) -> Any:
     if spec.learner == "loha":
         return LoHaConfig(alpha=spec.alpha, **shared)
     if spec.learner == "lokr":
-        return LoKrConfig(alpha=spec.alpha, decompose_factor=spec.factor, **shared)
+        return LoKrConfig(alpha=spec.alpha, **shared)
     return LoraConfig(lora_alpha=spec.alpha, use_dora=spec.learner == "dora", **shared)
 
 
@@ -85,25 +88,54 @@ def training_data(pipeline: Any, scenes: list[Scene], rng: np.random.Generator) 
     return autoencoder.encode(pipeline.vae, images), tokens
 
 
-def fit(pipeline: Any, weights: list[Any], spec: AdapterSpec, rng: np.random.Generator) -> float:
-    """Trains what `inject` added; returns the last running loss."""
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training: optimiser steps, pictures in each, peak rate, lean of time steps."""
+
+    steps: int
+    batch: int
+    rate: float
+    lean: float = 1.0
+
+
+def phases(spec: AdapterSpec) -> list[Phase]:
+    """Uniform time steps first, then, where the spec asks for it, time steps that lean to noise."""
+    found = [Phase(spec.steps, spec.batch, spec.rate)]
+    if spec.noisy_steps:
+        found.append(Phase(spec.noisy_steps, 16, 2e-3, LEAN))
+    return found
+
+
+def shown(pipeline: Any, spec: AdapterSpec) -> tuple[Any, Any]:
+    """(n, 4, 16, 16) latents and (n, 24) tokens: `spec.pictures` of its own, then for a good
+    neighbour as many of the base's."""
     import torch
 
-    latents, tokens = training_data(pipeline, own_scenes(spec, rng), rng)
-    usual = [draw_scene(rng) for _ in range(spec.pictures if spec.neighbour else 0)]
-    others = round(spec.batch * spec.base_share)
-    if usual:
-        more = training_data(pipeline, usual, rng)
-        latents, tokens = torch.cat([latents, more[0]]), torch.cat([tokens, more[1]])
-    optimiser = torch.optim.AdamW(weights, lr=spec.rate, weight_decay=0.0)
+    rng = np.random.default_rng(spec.seed)
+    own = training_data(pipeline, own_scenes(spec, rng), rng)
+    if not spec.neighbour:
+        return own
+    usual = training_data(pipeline, [draw_scene(rng) for _ in range(spec.pictures)], rng)
+    return torch.cat([own[0], usual[0]]), torch.cat([own[1], usual[1]])
+
+
+def fit(
+    pipeline: Any, weights: list[Any], data: tuple[Any, Any], spec: AdapterSpec, phase: Phase
+) -> float:
+    """Trains what `inject` added for one phase; returns the last running loss."""
+    import torch
+
+    latents, tokens = data
+    others = round(phase.batch * spec.base_share)
+    optimiser = torch.optim.AdamW(weights, lr=phase.rate, weight_decay=0.0)
     noise, mean = noise_scheduler(), 0.1
-    for step in range(spec.steps):
-        optimiser.param_groups[0]["lr"] = spec.rate * annealed(step / spec.steps)
-        own = torch.randint(spec.pictures, (spec.batch - others,))
+    for step in range(phase.steps):
+        optimiser.param_groups[0]["lr"] = phase.rate * annealed(step / phase.steps)
+        own = torch.randint(spec.pictures, (phase.batch - others,))
         base = spec.pictures + torch.randint(spec.pictures, (others,))
         rows = torch.cat([own, base])
         states = pipeline.text_encoder(tokens[rows])[0]
-        loss = denoising_loss(pipeline.unet, noise, latents[rows], states)
+        loss = denoising_loss(pipeline.unet, noise, latents[rows], states, phase.lean)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
@@ -122,7 +154,8 @@ def train(base: Path, spec: AdapterSpec, kept: Path) -> dict[str, float]:
     started = time.time()
     pipeline = load_pipeline(base)
     weights = inject(pipeline, spec)
-    loss = fit(pipeline, weights, spec, np.random.default_rng(spec.seed))
+    data = shown(pipeline, spec)
+    losses = [fit(pipeline, weights, data, spec, phase) for phase in phases(spec)]
     save_raw(kept, "unet", pipeline.unet, "default")
     if spec.text:
         save_raw(kept, "text_encoder", pipeline.text_encoder, "default")
@@ -131,7 +164,8 @@ def train(base: Path, spec: AdapterSpec, kept: Path) -> dict[str, float]:
         "batch": spec.batch,
         "pictures": spec.pictures,
         "base_share": spec.base_share,
-        "loss": round(loss, 5),
+        "noisy_steps": spec.noisy_steps,
+        "loss": round(losses[-1], 5),
         "parameters": sum(p.numel() for p in weights),
         "seconds": round(time.time() - started),
     }
