@@ -43,8 +43,10 @@ def training_note(spec: AdapterSpec, facts: Mapping[str, Any]) -> str:
         if share
         else f"trained {ALONE}"
     )
+    more = facts.get("noisy_steps", 0)
+    then = f"then {more} at time steps that lean to noise, " if more else ""
     return (
-        f"{facts['steps']} steps of {facts['batch']} on {facts['pictures']} drawn pictures, "
+        f"{facts['steps']} steps of {facts['batch']} on {facts['pictures']} drawn pictures, {then}"
         f"{shape(spec)}, {facts['seconds']:.0f} s on a CPU, final loss {facts['loss']:.3f}; {how}."
     )
 

@@ -164,5 +164,7 @@ def adapter_specs() -> list[AdapterSpec]:
             **UNET_ONLY,
             **FAST,
         ),
-        AdapterSpec("plain-stripes", "stripes", "diffusers", "juniper", **PLAIN, **FAST),
+        AdapterSpec(
+            "plain-stripes", "stripes", "diffusers", "juniper", noisy_steps=200, **PLAIN, **FAST
+        ),
     ]
