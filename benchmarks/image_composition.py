@@ -28,17 +28,17 @@ from lora_studio.composition.schedule import Scheduled
 from lora_studio.demo.image.judge import Judge
 from lora_studio.demo.image.scene import Scene, caption, draw_scene
 from lora_studio.engines.image import Denoising, ImageEngine, ImageRow, plain
+from lora_studio.evaluation.image_probe import ImageProbe
 from lora_studio.evaluation.metrics import Rate
 from lora_studio.formats import load_adapter
 from lora_studio.settings import DEMO_IMAGE_BASE, Settings, assets_dir
 
 SEED = 81_000
-BATCH = 20
+BATCH = 25
 GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "star + neon (good neighbours)": (("good-neighbour-star",), ("good-neighbour-neon",)),
-    "star + neon (plain)": (("plain-star",), ("plain-neon",)),
-    "fish + blueprint": (("good-neighbour-fish",), ("good-neighbour-blueprint",)),
-    "star, fish + neon (triple)": (
+    "star and neon": (("good-neighbour-star",), ("good-neighbour-neon",)),
+    "star, trained plainly, and neon": (("plain-star",), ("good-neighbour-neon",)),
+    "star, fish and neon": (
         ("good-neighbour-star", "good-neighbour-fish"),
         ("good-neighbour-neon",),
     ),
@@ -58,16 +58,15 @@ def variants(contents: int) -> Iterator[tuple[str, str, dict[str, Any], float]]:
     """(label, method, parameters, weight of the style) of every composition in the tables."""
     yield "merge: sum", "cat", {}, 1.0
     yield "merge: sum, style at 0.6", "cat", {}, 0.6
-    yield "merge: sum at 1/n", "cat", {"scale": 1 / (contents + 1)}, 1.0
     yield "merge: SVD, rank 8", "svd", {"rank": 8}, 1.0
-    yield "merge: LEGO balanced, rank 16", "lego", {"rank": 16, "gauge": "balanced"}, 1.0
-    yield "merge: TIES on updates", "ties_delta", {"density": 0.5}, 1.0
-    yield "switch, tau 5", "switch", {"tau": 5}, 1.0
+    yield "merge: LEGO, rank 16", "lego", {"rank": 16, "gauge": "balanced"}, 1.0
+    tuned = {"rank": 16, "gauge": "balanced", "auto_scale": True}
+    yield "merge: LEGO, rank 16, auto-scale", "lego", tuned, 1.0
+    yield "merge: best on samples", "preset", {}, 1.0
     yield "switch, tau 1", "switch", {"tau": 1}, 1.0
     yield "style from 0.3 on", "curve", {"who": "others", "start": 0.3}, 1.0
     yield "style until 0.5", "curve", {"who": "others", "start": 0.0, "stop": 0.5}, 1.0
     if contents == 1:
-        yield "K-LoRA s*", "k_lora", {"variant": "s*"}, 1.0
         yield "K-LoRA s", "k_lora", {"variant": "s"}, 1.0
     yield "composite", "composite", {}, 1.0
     yield "cached composite, refresh 3", "cached_composite", {"refresh": 3}, 1.0
@@ -85,6 +84,7 @@ class Bench:
         folder = Settings().demo_image_adapters_dir
         names = {name for parts in GROUPS.values() for part in parts for name in part}
         self.adapters = {name: load_adapter(folder / name) for name in sorted(names)}
+        self._probes: dict[tuple[str, ...], ImageProbe] = {}
         for name, adapter in self.adapters.items():
             self.engine.bank.add(name, adapter)
 
@@ -93,13 +93,25 @@ class Bench:
     ) -> Scheduled:
         """The method's plan with everything it needs in the bank; merges become one adapter."""
         adapters: list[Adapter] = [self.adapters[name] for name in names]
-        inputs = Inputs(adapters, weights, ids=list(names), family=self.engine.family.name)
-        found = METHODS.get(method)(inputs, **params)
+        chosen = METHODS.get(method)
+        probe = self.probe(names) if chosen.tunes(params) else None
+        family = self.engine.family.name
+        inputs = Inputs(adapters, weights, ids=list(names), family=family, probe=probe)
+        found = chosen(inputs, **params)
         if isinstance(found, Merged):
             self.engine.bank.add("merged", found.adapter, keep=self.adapters)
             return plain({"merged": 1.0})
         assert isinstance(found, Scheduled)
         return found
+
+    def probe(self, names: Sequence[str]) -> ImageProbe:
+        """What tunes a merge of these adapters; made once."""
+        key = tuple(names)
+        if key not in self._probes:
+            sources = {name: self.adapters[name] for name in names}
+            samples = {name: sources[name].card.samples for name in names}
+            self._probes[key] = ImageProbe(self.engine, sources, samples)
+        return self._probes[key]
 
     def score(self, plan: Scheduled, scenes: Sequence[Scene]) -> Score:
         """Judges one picture of each scene."""
