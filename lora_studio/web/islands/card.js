@@ -51,7 +51,7 @@ export function card(hit, open) {
       toggle(hit);
     },
   });
-  const tags = (hit.tags || []).filter((tag) => tag !== hit.kind).slice(0, 3);
+  const tags = (hit.tags || []).filter((tag) => tag !== hit.kind && tag !== hit.modality).slice(0, 3);
   const node = h(
     "article",
     { class: "ls-card", tabindex: 0, "data-id": hit.id, "aria-label": title },

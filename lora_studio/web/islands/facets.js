@@ -40,8 +40,10 @@ export function facets(filters, changed) {
     );
   }
 
-  const named = (facet, text) =>
-    (facet === "base" ? about(text).title : WORDS[text]) || text || "not stated";
+  const named = (facet, text) => {
+    if (facet === "base") return about(text).title;
+    return (facet === "modality" && WORDS[text]) || text || "not stated";
+  };
 
   function group(facet, values) {
     const kept = [...filters[facet]].filter(

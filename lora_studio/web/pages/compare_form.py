@@ -20,8 +20,6 @@ SAMPLERS = [
     ("DDIM", "ddim"),
     ("Euler", "euler"),
 ]
-_OWN = "own"
-_INFO = "Empty or 0 is the model's own."
 
 Values = Mapping[Any, Any]
 """Component -> its value, as Gradio hands over a set of inputs."""
@@ -56,7 +54,7 @@ class Fields:
         return prompts_of(values[self.drawn if images else self.prompts])
 
     def sampling(self, values: Values, images: bool) -> dict[str, Any]:
-        """What the visitor set; of images, what is left empty is the model's own."""
+        """What the visitor set; of images, 0 is the model's own."""
         if not images:
             return {
                 "temperature": float(values[self.temperature] or 0),
@@ -146,14 +144,20 @@ def _text_numbers() -> dict[str, Any]:
 
 
 def _image_numbers() -> dict[str, Any]:
-    image: dict[str, Any] = {"placeholder": _OWN, "elem_classes": FOR_IMAGES}
-    side: dict[str, Any] = {"precision": 0, **image}
+    image: dict[str, Any] = {"elem_classes": FOR_IMAGES}
+    whole: dict[str, Any] = {"precision": 0, **image}
     with gr.Row(elem_classes=["ls-tight", *FOR_IMAGES]):
-        steps = _number("Steps", None, 1, 200, elem_id="ls-steps", **side)
-        guidance = _number("Guidance", None, 0, 30, step=0.5, **image)
-        width = _number("Width", None, 8, 2048, **side)
-        height = _number("Height", None, 8, 2048, **side)
-    scheduler = gr.Dropdown(SAMPLERS, value="", label="Sampler", elem_classes=FOR_IMAGES)
+        steps = _number("Steps", 0, 0, 200, elem_id="ls-steps", **whole)
+        guidance = _number("Guidance", 0, 0, 30, step=0.5, **image)
+        width = _number("Width", 0, 0, 2048, **whole)
+        height = _number("Height", 0, 0, 2048, **whole)
+    scheduler = gr.Dropdown(
+        SAMPLERS,
+        value="",
+        label="Sampler",
+        info="0 in the fields above is the model's own value too.",
+        elem_classes=FOR_IMAGES,
+    )
     return {
         "steps": steps,
         "guidance": guidance,
