@@ -92,8 +92,6 @@ class AdapterSpec:
 
 
 PLAIN: dict[str, Any] = {"base_share": 0.0, "batch": 16}
-UNET_ONLY: dict[str, Any] = {"text": False, "steps": 600}
-"""The UNet alone learns a word more slowly."""
 FAST: dict[str, Any] = {"rate": 3e-3}
 """A style changes every pixel and takes larger steps to learn."""
 
@@ -145,23 +143,23 @@ def adapter_specs() -> list[AdapterSpec]:
         AdapterSpec(
             f"{good}-halftone",
             "halftone",
-            "peft",
+            "diffusers",
             "mira",
-            **UNET_ONLY,
+            steps=600,
             conv_rank=4,
             conv_alpha=4,
-            noisy_steps=300,
+            noisy_steps=600,
             **FAST,
         ),
-        AdapterSpec(f"{good}-pixel", "pixel", "kohya", "juniper", "lokr", noisy_steps=250, **FAST),
+        AdapterSpec(f"{good}-pixel", "pixel", "kohya", "juniper", "lokr", noisy_steps=500, **FAST),
         AdapterSpec(
             f"{good}-watercolour",
             "watercolour",
-            "peft",
+            "kohya",
             "anouk",
             "dora",
-            noisy_steps=300,
-            **UNET_ONLY,
+            steps=600,
+            noisy_steps=550,
             **FAST,
         ),
         AdapterSpec(
