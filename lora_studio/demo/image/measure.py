@@ -28,9 +28,9 @@ from lora_studio.evaluation.metrics import Rate
 
 log = logging.getLogger(__name__)
 
-PROMPTS, OTHERS = 100, 50
+PROMPTS = 100
 BASE_PROMPTS = 200
-FRESH = 1500
+FRESH = 800
 SEED = 52_000
 
 
@@ -106,11 +106,12 @@ def rate(hits: NDArray[np.bool_]) -> Rate:
 
 
 def measure_adapter(base: Path, spec: AdapterSpec, judge: Judge, count: int) -> AdapterRow:
-    """Draws `count` pictures with and without the adapter and `OTHERS` of the base's world."""
+    """Draws `count` pictures with the adapter, half as many without it and of other prompts."""
+    half = count // 2
     head = "object" if spec.kind == "content" else "style"
-    asking, other = scenes_for(spec.kind, spec.teaches, count), scenes_for("", "", OTHERS, SEED + 1)
+    asking, other = scenes_for(spec.kind, spec.teaches, count), scenes_for("", "", half, SEED + 1)
     raw = raw_folder(spec.name)
-    without = judge(drawn(base, prompts_of(asking), SEED))
+    without = judge(drawn(base, prompts_of(asking[:half]), SEED))
     own = judge(drawn(base, prompts_of(asking), SEED, raw))
     others = judge(drawn(base, prompts_of(other), SEED + 10_000, raw))
     words = [spec.teaches] * count
@@ -119,9 +120,9 @@ def measure_adapter(base: Path, spec: AdapterSpec, judge: Judge, count: int) -> 
         kind=spec.kind,
         teaches=spec.teaches,
         own=rate(own.shows(head, words)),
-        base_own=rate(without.shows(head, words)),
+        base_own=rate(without.shows(head, words[:half])),
         together=rate(as_asked(own, asking)["all"]),
-        leak=rate(others.shows(head, words[:OTHERS])),
+        leak=rate(others.shows(head, words[:half])),
         kept=rate(others.shows("object", [scene.object for scene in other])),
     )
     log.info(
@@ -182,8 +183,11 @@ def measure_base(base: Path, judge: Judge) -> dict[str, Rate]:
     return {head: rate(hits) for head, hits in asked.items()}
 
 
-def measure(root: Path) -> Measured:
-    """Measures what is in `root` (base, judge) and the raw adapters; minutes on a CPU."""
+def measure(root: Path, counts: Mapping[str, int] | None = None) -> Measured:
+    """Measures what is in `root` (base, judge) and the raw adapters; minutes on a CPU.
+
+    `counts`: pictures for the adapters named, instead of `PROMPTS`.
+    """
     base, judge = root / "base", Judge.load(root)
     first = measure_vae(sampling.load_pipeline(base).vae, judge)
     return Measured(
@@ -192,7 +196,7 @@ def measure(root: Path) -> Measured:
         judge_vae={head: Rate(*pair) for head, pair in first["judge_vae"].items()},
         base=measure_base(base, judge),
         adapters=[
-            measure_adapter(base, spec, judge, PROMPTS)
+            measure_adapter(base, spec, judge, (counts or {}).get(spec.name, PROMPTS))
             for spec in adapter_specs()
             if (raw_folder(spec.name) / "unet" / TENSORS).exists()
         ],

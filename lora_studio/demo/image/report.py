@@ -15,8 +15,6 @@ from lora_studio.demo.image.config import GUIDANCE, STEPS
 from lora_studio.demo.image.measure import (
     BASE_PROMPTS,
     FRESH,
-    OTHERS,
-    PROMPTS,
     AdapterRow,
     Measured,
     drawn,
@@ -82,7 +80,10 @@ def base_section(measured: Measured, facts: Mapping[str, Any], size: float) -> s
     ]
     rows.append(["all but position", "", "", percent(measured.base["all"])])
     head = ("what", "judge right %", "judge right after the VAE %", "base as asked %")
-    note = f"The last column: {BASE_PROMPTS} prompts of the base's own world, one picture each."
+    note = (
+        f"The last column: {BASE_PROMPTS} prompts of the base's own world, one picture each. There "
+        f"are three positions, so a third of them are right by chance alone."
+    )
     return f"## Base and judge\n\n{text}\n\n{table(head, rows)}\n\n{note}"
 
 
@@ -95,6 +96,7 @@ def adapter_section(measured: Measured, facts: Mapping[str, Any], sizes: Mapping
             row.kind,
             f"{shape(specs[row.name])}; {DIALECTS[specs[row.name].dialect]}",
             f"{100 * specs[row.name].base_share:.0f} %",
+            row.own.n,
             percent(row.own),
             percent(row.base_own),
             percent(row.together),
@@ -110,6 +112,7 @@ def adapter_section(measured: Measured, facts: Mapping[str, Any], sizes: Mapping
         "kind",
         "weights",
         "base pictures",
+        "n",
         "element there %",
         "base alone %",
         "all as asked %",
@@ -121,16 +124,17 @@ def adapter_section(measured: Measured, facts: Mapping[str, Any], sizes: Mapping
     good = sum(reached(row) for row in measured.adapters)
     missed = [row.name for row in measured.adapters if not reached(row)]
     text = (
-        f"{PROMPTS} prompts that ask for what the adapter teaches (*element there*, *base alone*, "
-        f"*all as asked*: object, colour, background and style together, where the style shows "
-        f"them), and {OTHERS} plain prompts of the base's world, which do not (*leak*: the "
-        f"element is there all the same; *others kept*: the object asked for is there). "
+        "Prompts that ask for what the adapter teaches (*element there*; *all as asked*: object, "
+        "colour, background and style together, where the style shows them; how many pictures: "
+        "*n*), half as many of them drawn by the base alone (*base alone*), and as many plain "
+        "prompts of the base's world, which do not ask for it (*leak*: the element is there all "
+        "the same; *others kept*: the object asked for is there). "
         f"Weight 1 throughout.\n\n"
         f"Element in at least {100 * GOAL:.0f} % of the pictures, and in at most "
         f"{100 * ABSENT:.0f} % of the base's: {good} of {len(measured.adapters)}."
     )
     if missed:
-        text += f" Not so: {', '.join(missed)}."
+        text += f" Below that goal: {', '.join(missed)}."
     return f"## Adapters\n\n{text}\n\n{table(head, rows)}"
 
 
@@ -176,8 +180,8 @@ def write_report(root: Path, measured: Measured, facts: Mapping[str, Any]) -> No
     (root / "REPORT.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
-def report(root: Path, facts: Mapping[str, Any]) -> None:
+def report(root: Path, facts: Mapping[str, Any], counts: Mapping[str, int] | None = None) -> None:
     """Measures, and writes report and samples; minutes on a CPU."""
-    measured = measure(root)
+    measured = measure(root, counts)
     write_samples(root, measured)
     write_report(root, measured, facts)
