@@ -1,4 +1,4 @@
-"""Families of image models as data: which pipeline runs them, and where a prompt's embeddings go."""
+"""Families of image models as data: which pipeline runs them, where a prompt's embeddings go."""
 
 from __future__ import annotations
 
