@@ -25,8 +25,8 @@ DIALECTS = {
     "kohya": "kohya file",
 }
 PRESERVED = (
-    "so it leaves prompts that do not ask for it nearly as they were, and sums well with others "
-    "trained like it"
+    "so that prompts that do not ask for it stay nearer to what the base draws; the report's leak "
+    "says how near"
 )
 ALONE = (
     "without any picture of the base's own world, so it tends to show what it has learned whatever "
