@@ -27,7 +27,7 @@ from lora_studio.demo.image.specs import adapter_specs
 from lora_studio.evaluation.metrics import Rate
 
 TITLE = "# The embedded image demo: what was trained and measured"
-GOAL, ABSENT = 0.9, 0.1
+GOAL, ABSENT, LEAKY = 0.9, 0.1, 0.2
 COLUMNS, SAMPLE_SEED = 8, 77_000
 
 
@@ -135,6 +135,13 @@ def adapter_section(measured: Measured, facts: Mapping[str, Any], sizes: Mapping
     )
     if missed:
         text += f" Below that goal: {', '.join(missed)}."
+    leaky = [r.name for r in measured.adapters if specs[r.name].neighbour and r.leak.rate > LEAKY]
+    if leaky:
+        text += f" Leaking in spite of the base pictures in their batches: {', '.join(leaky)}."
+    text += (
+        " The judge picks the nearest word it knows, so a misshapen heart still counts as a heart: "
+        "look at the samples too."
+    )
     return f"## Adapters\n\n{text}\n\n{table(head, rows)}"
 
 
