@@ -45,6 +45,7 @@ class Decoder:
         self.device = next(model.parameters()).device
         self.can_join = rows_can_join(model)
         self._known = set(inspect.signature(model.forward).parameters)
+        self._cache_name = cache_argument(model) or ""
 
     @torch.inference_mode()
     def run(
@@ -135,8 +136,8 @@ class Decoder:
         out = self.model(
             input_ids=ids,
             attention_mask=mask,
-            past_key_values=cache,
             use_cache=cache is not None,
+            **{self._cache_name: cache},
             **extra,
         )
         return out.logits[:, -last:]
@@ -147,6 +148,15 @@ class Decoder:
         ids = [[self.pad] * (longest - len(prompt)) + prompt for prompt in prompts]
         mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
         return torch.tensor(ids, device=self.device), torch.tensor(mask, device=self.device)
+
+
+def cache_argument(model: PreTrainedModel) -> str | None:
+    """What the model's forward calls its key-value cache; None if it keeps none.
+
+    transformers 5.24 renamed it.
+    """
+    names = inspect.signature(model.forward).parameters
+    return next((name for name in ("cache", "past_key_values") if name in names), None)
 
 
 def _positions(mask: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import logging
 import math
 import time
@@ -17,7 +16,7 @@ from transformers import PreTrainedModel
 
 from lora_studio.engines.adapter_bank import AdapterBank
 from lora_studio.engines.choosing import Slot
-from lora_studio.engines.decoding import Decoder
+from lora_studio.engines.decoding import Decoder, cache_argument
 from lora_studio.engines.loading import choose_device, load_base
 from lora_studio.engines.rows import (
     GenerateResult,
@@ -63,7 +62,7 @@ class TextEngine:
         self.base = str(base)
         self.device = choose_device(device)
         self.model, self.tokenizer = load_base(base, self.device)
-        if "past_key_values" not in inspect.signature(self.model.forward).parameters:
+        if cache_argument(self.model) is None:
             raise LoraStudioError(
                 f"'{base}' keeps no key-value cache, which the decode loop needs. Choose a "
                 "transformer model."
