@@ -2,7 +2,7 @@
 
 import { images, about } from "./bases.js";
 import { button, h, swap } from "./dom.js";
-import { fits } from "./menu.js";
+import { fits, settled } from "./menu.js";
 import { listMethods } from "./net.js";
 import { session, subscribe } from "./state.js";
 
@@ -88,6 +88,7 @@ export function mount({ host, props, trigger }) {
 
   function draw() {
     const rows = session.basket.filter((row) => row.enabled);
+    const method = methods.length && images() ? settled(methods, about()) : null;
     const now = JSON.stringify([
       images(),
       rows.map((row) => [row.id, row.title]),
@@ -97,11 +98,10 @@ export function mount({ host, props, trigger }) {
     ]);
     if (now === shape) return;
     shape = now;
-    if (!images() || !rows.length) return swap(host);
+    if (!images() || !rows.length || !method) return swap(host);
     const usable = methods.filter((method) => fits(method, about()).fits);
     const x = axis("X", `weight:${rows[0].id}`, usable);
     const y = axis("Y", rows.length > 1 ? `weight:${rows[1].id}` : "seed", usable);
-    const method = methods.find((one) => one.name === session.draft.method);
     const names = rows.map((row) => row.title).join(", ");
     const form = h(
       "details",
@@ -110,7 +110,7 @@ export function mount({ host, props, trigger }) {
       h(
         "p",
         { class: "ls-help" },
-        `Two settings vary over the composition on screen: ${method ? method.title : "a method"} `,
+        `Two settings vary over the composition on screen: ${method.title} `,
         `of ${names}, with the first prompt and the seed above.`,
       ),
       h("div", { class: "ls-axes-pair" }, x.node, y.node),

@@ -76,12 +76,13 @@ export function mount({ host }) {
   }
 
   let shown = null;
-  subscribe(() => {
+  const follow = () => {
     const now = `${session.base} ${images()}`;
-    if (session.restored && now !== shown) {
-      shown = now;
-      load();
-    }
-  });
+    if (!session.restored || now === shown) return;
+    shown = now;
+    load();
+  };
+  subscribe(follow);
+  follow();
   document.addEventListener("ls-votes-changed", load);
 }

@@ -1,5 +1,7 @@
 // Which methods a base model can be composed with, and why not the others.
 
+import { changed, session } from "./state.js";
+
 const KINDS = {
   merging: "Merge into one adapter",
   routing: "Route at run time",
@@ -29,8 +31,26 @@ export function menu(methods, base) {
     .filter((group) => group.items.length);
 }
 
+// Puts a method into the draft with its own defaults.
+export function choose(method) {
+  session.draft.method = method.name;
+  session.draft.params = Object.fromEntries(
+    method.params.map((param) => [param.name, param.default]),
+  );
+  changed();
+}
+
+// The method of the draft; one that suits the base model is put there if none does.
+export function settled(methods, base) {
+  const drafted = methods.find((method) => method.name === session.draft.method);
+  if (drafted && fits(drafted, base).fits) return drafted;
+  const method = usual(methods, base);
+  choose(method);
+  return method;
+}
+
 // What is chosen where nothing was: the tuned merge for text, for images what needs no tuning.
-export function usual(methods, base) {
+function usual(methods, base) {
   const wanted = base.modality === "image" ? ["switch", "cat"] : ["preset"];
   const able = methods.filter((method) => fits(method, base).fits);
   return wanted.map((name) => able.find((method) => method.name === name)).find(Boolean) || able[0];

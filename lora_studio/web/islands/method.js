@@ -2,7 +2,7 @@
 
 import { about } from "./bases.js";
 import { empty, h, swap } from "./dom.js";
-import { fits, menu, usual } from "./menu.js";
+import { choose, menu, settled } from "./menu.js";
 import { listMethods } from "./net.js";
 import { changed, session, subscribe } from "./state.js";
 
@@ -109,19 +109,9 @@ export function mount({ host }) {
   let methods = [];
   let drawn = "";
 
-  const current = () => methods.find((method) => method.name === session.draft.method);
-  function choose(name) {
-    session.draft.method = name;
-    session.draft.params = Object.fromEntries(
-      current().params.map((param) => [param.name, param.default]),
-    );
-    changed();
-  }
-
   function draw() {
     if (!methods.length) return;
-    if (!current() || !fits(current(), about()).fits) choose(usual(methods, about()).name);
-    const method = current();
+    const method = settled(methods, about());
     const { modality, family } = about();
     const opened = session.opened ? session.opened.recipe_id : "";
     const key = [method.name, opened, modality, family].join(" ");
@@ -129,10 +119,13 @@ export function mount({ host }) {
     drawn = key;
     const select = h(
       "select",
-      { class: "ls-select ls-wide", id: "ls-method-name", onchange: () => choose(select.value) },
+      { class: "ls-select ls-wide", id: "ls-method-name", onchange: pick },
       menu(methods, about()).map(options),
     );
     select.value = method.name;
+    function pick() {
+      choose(methods.find((one) => one.name === select.value));
+    }
     const params = session.draft.params || {};
     const title = h("input", {
       type: "text",
