@@ -4,7 +4,7 @@ have once they load it. Everything runs on tiny random models."""
 import numpy as np
 import pytest
 import torch
-from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
+from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 
@@ -171,7 +171,8 @@ def test_what_diffusers_saves_with_its_header(pipeline, tmp_path):
     pattern = {"down_blocks.0.resnets.0.conv1": 7}
     config = LoraConfig(r=4, lora_alpha=6, target_modules=EVERYWHERE, alpha_pattern=pattern)
     pipeline.unet.add_adapter(config, "a")
-    pipeline.text_encoder.add_adapter(LoraConfig(r=2, lora_alpha=5, target_modules=TEXT), "a")
+    words = LoraConfig(r=2, lora_alpha=5, target_modules=TEXT)
+    inject_adapter_in_model(words, pipeline.text_encoder, "a")
     stir(pipeline.unet)
     stir(pipeline.text_encoder, 1)
     pipeline.save_lora_weights(
@@ -179,7 +180,7 @@ def test_what_diffusers_saves_with_its_header(pipeline, tmp_path):
         unet_lora_layers=get_peft_model_state_dict(pipeline.unet, adapter_name="a"),
         text_encoder_lora_layers=get_peft_model_state_dict(pipeline.text_encoder, adapter_name="a"),
         unet_lora_adapter_metadata=pipeline.unet.peft_config["a"].to_dict(),
-        text_encoder_lora_adapter_metadata=pipeline.text_encoder.peft_config["a"].to_dict(),
+        text_encoder_lora_adapter_metadata=words.to_dict(),
     )
     expected = live(pipeline.unet) | live(pipeline.text_encoder, "text_encoder")
     assert distance(deltas(load_adapter(tmp_path)), expected) < 1e-6
