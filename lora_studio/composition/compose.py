@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from lora_studio.adapter import Adapter, LoraFactors
+from lora_studio.composition.gate import Gate, gate_for
 from lora_studio.composition.method import METHODS, Inputs, Progress, no_progress
 from lora_studio.composition.plan import Plan
 from lora_studio.composition.probe import ModelProbe
 from lora_studio.composition.recipe import Recipe, Source
+from lora_studio.composition.region import checked_region
 from lora_studio.composition.schedule import Scheduled
 from lora_studio.errors import IncompatibleAdapters, InvalidRequest
 
@@ -27,6 +29,8 @@ def compose(
     seed: int = 0,
     probe: ModelProbe | None = None,
     family: str = "",
+    gate: Gate | None = None,
+    regions: Sequence[Mapping[str, Any]] = (),
     **params: Any,
 ) -> Plan:
     """Composes adapters by a registered method: the notebook's one call.
@@ -35,18 +39,22 @@ def compose(
         method: a name from `methods()`, such as "lego".
         weights: one per adapter; all 1 by default.
         family: of the base model ("sd1", "sdxl", ...), for methods made for some only.
+        gate: of the base model, for methods that need one.
+        regions: one per adapter, as in a recipe, for methods that place adapters.
         params: the method's own parameters.
 
     Raises:
         NotFound: no such method. InvalidRequest: a bad parameter, or a method for other models.
-        IncompatibleAdapters: the
-        adapters belong to different base models or sizes.
+        IncompatibleAdapters: the adapters belong to different base models or sizes.
     """
     given = [1.0] * len(adapters) if weights is None else [float(w) for w in weights]
     if not adapters or len(given) != len(adapters):
         raise InvalidRequest(f"{len(adapters)} adapters and {len(given)} weights; need one each.")
     _check_base(adapters)
-    inputs = Inputs(adapters, given, seed=seed, probe=probe, family=family)
+    checked = [checked_region(region) for region in regions]
+    inputs = Inputs(
+        adapters, given, seed=seed, probe=probe, family=family, regions=checked, gate=gate
+    )
     return METHODS.get(method)(inputs, **params)
 
 
@@ -57,8 +65,10 @@ def run_recipe(
     probe: ModelProbe | None = None,
     progress: Progress = no_progress,
     family: str = "",
+    gate: Gate | None = None,
 ) -> Plan:
-    """Carries out a recipe; `lookup` gives the adapter of an id.
+    """Carries out a recipe; `lookup` gives the adapter of an id, `gate` stands in for the one that
+    lies beside the base model.
 
     A denoising plan names its adapters by id. One that acts with a choice of units or with weights
     by module is named "<id>#<digest of what is left>" and stands in `Scheduled.replaced`.
@@ -89,6 +99,7 @@ def run_recipe(
         progress=progress,
         family=family,
         regions=[source.region for source in active],
+        gate=gate or (gate_for(recipe.base.get("repo", "")) if method.uses_gate else None),
     )
     plan = method(inputs, **recipe.params)
     if not isinstance(plan, Scheduled):

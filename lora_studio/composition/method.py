@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from lora_studio.adapter import Adapter, Modality
+from lora_studio.composition.gate import Gate
 from lora_studio.composition.plan import Plan
 from lora_studio.composition.probe import ModelProbe
 from lora_studio.errors import InvalidRequest
@@ -97,6 +98,7 @@ class Inputs:
         progress: called with (fraction, message); may raise to cancel.
         family: of the base model ("sd1", "sdxl", "flux", ...); "" if it is not known.
         regions: one per adapter, as `Source.region`; empty where none has one.
+        gate: the gate fitted for the base model, if there is one.
     """
 
     adapters: Sequence[Adapter]
@@ -107,6 +109,7 @@ class Inputs:
     progress: Progress = field(default=no_progress)
     family: str = ""
     regions: Sequence[Mapping[str, Any]] = ()
+    gate: Gate | None = None
 
     @property
     def modality(self) -> Modality:
@@ -121,6 +124,8 @@ class Method:
     Args:
         modality: what the base model makes.
         families: families of image models it is made for; empty is every one.
+        uses_regions: whether `Inputs.regions` matter to it.
+        uses_gate: whether it needs `Inputs.gate`.
     """
 
     name: str
@@ -133,6 +138,8 @@ class Method:
     modality: MethodModality
     families: tuple[str, ...]
     function: Callable[..., Plan]
+    uses_regions: bool = False
+    uses_gate: bool = False
 
     def checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters with defaults filled in.
@@ -183,6 +190,8 @@ def method(
     uses_model: bool = False,
     modality: MethodModality | None = None,
     families: tuple[str, ...] = (),
+    uses_regions: bool = False,
+    uses_gate: bool = False,
 ) -> Callable[[Callable[..., Plan]], Callable[..., Plan]]:
     """Registers the decorated function as a method; its docstring's first sentence is the summary.
 
@@ -190,6 +199,7 @@ def method(
         uses_model: whether it can make use of `Inputs.probe`.
         modality: what the base model makes; None follows from the kind (`MODALITIES`).
         families: families of image models it is made for; empty is every one.
+        uses_regions, uses_gate: whether it needs `Inputs.regions`, `Inputs.gate`.
     """
 
     def register(function: Callable[..., Plan]) -> Callable[..., Plan]:
@@ -205,6 +215,8 @@ def method(
             modality or MODALITIES[kind],
             families,
             function,
+            uses_regions,
+            uses_gate,
         )
         METHODS.register(name, entry)
         return function

@@ -30,7 +30,8 @@ class Source:
         module_weights: module, or dotted beginning of its name ("unet.down_blocks.0"), -> factor on
             top of `weight`; the longest that fits counts alone.
         region: where in the picture it acts: {"box": [x0, y0, x1, y1]} in shares of its width and
-            height, {"mask": base64 of a PNG, white = acts}, or {} for everywhere.
+            height, {"mask": base64 of a PNG, white = acts}, or {} for everywhere; "prompt" beside
+            them is what is asked for there instead of the picture's prompt.
         about: what else the file says of the source (title, license, trigger_words, repo, ...);
             kept, and no part of the request.
     """

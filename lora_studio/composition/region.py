@@ -12,23 +12,29 @@ from lora_studio.errors import InvalidRequest
 
 MAX_MASK_BYTES = 256_000
 MAX_MASK_SIDE = 4096
+MAX_WORDS = 300
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def checked_region(data: Any) -> dict[str, Any]:
-    """{}, {"box": [x0, y0, x1, y1]} with numbers from 0 to 1, or {"mask": base64 of a PNG}.
+    """{}, {"box": [x0, y0, x1, y1]} with numbers from 0 to 1, or {"mask": base64 of a PNG}; each
+    with "prompt", the words for what is inside, if there are any.
 
     Raises:
         InvalidRequest: anything else, with what is expected.
     """
-    if not isinstance(data, Mapping) or not set(data) <= {"box", "mask"} or len(data) > 1:
-        raise InvalidRequest('A region is {"box": [x0, y0, x1, y1]} or {"mask": "<base64 PNG>"}.')
+    if not isinstance(data, Mapping) or set(data) - {"prompt"} not in ({"box"}, {"mask"}, set()):
+        raise InvalidRequest(
+            'A region is {"box": [x0, y0, x1, y1]} or {"mask": "<base64 PNG>"}, and may have a '
+            '"prompt".'
+        )
+    found = {name: data[name] for name in ("mask",) if name in data}
     if "box" in data:
-        return {"box": _box(data["box"])}
+        found["box"] = _box(data["box"])
     if "mask" in data:
         mask_bytes(data["mask"])
-        return {"mask": data["mask"]}
-    return {}
+    words = _words(data.get("prompt", ""))
+    return {**found, "prompt": words} if words else found
 
 
 def mask_bytes(text: Any) -> bytes:
@@ -47,6 +53,12 @@ def mask_bytes(text: Any) -> bytes:
             f"{MAX_MASK_SIDE} pixels a side; white is where the adapter acts."
         )
     return found
+
+
+def _words(text: Any) -> str:
+    if not isinstance(text, str) or len(text) > MAX_WORDS:
+        raise InvalidRequest(f"The words of a region are text of at most {MAX_WORDS} characters.")
+    return text.strip()
 
 
 def _box(data: Any) -> list[float]:

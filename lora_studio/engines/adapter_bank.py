@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from lora_studio.adapter import Adapter, LoraFactors
+from lora_studio.composition.gate import Gate
 from lora_studio.composition.schedule import Strength
-from lora_studio.engines.grouped_rows import GroupedRows, Piece, weighted
+from lora_studio.engines.grouped_rows import GroupedRows, Piece, Update, behind, weighted
 from lora_studio.engines.row_factors import ModuleRows, Pair, RowFactors, combine
 from lora_studio.engines.rows import RowPlan
 from lora_studio.errors import IncompatibleAdapters, NotFound
@@ -138,12 +139,15 @@ class AdapterBank:
                 modules[name] = ModuleRows.stack(pieces, index)
         return RowFactors(tuple(plans), modules)
 
-    def pieces(self, weights: Mapping[str, Strength], prefixes: Sequence[str]) -> dict[str, Piece]:
+    def pieces(
+        self, weights: Mapping[str, Strength], prefixes: Sequence[str], gate: Gate | None = None
+    ) -> dict[str, Update]:
         """Module name -> the weighted update of several adapters, for `GroupedRows`.
 
         Args:
             weights: adapter id -> weight, or module name -> weight (missing = 0).
             prefixes: only modules of these components ("unet.").
+            gate: lets part of each update pass in the modules that it knows.
 
         Raises:
             NotFound: an adapter is not resident.
@@ -156,7 +160,11 @@ class AdapterBank:
                 weight = strength if isinstance(strength, int | float) else strength.get(name, 0.0)
                 if weight and name.startswith(tuple(prefixes)):
                     found.setdefault(name, []).append((piece, float(weight)))
-        return {name: weighted(several) for name, several in found.items()}
+        gated = gate.modules if gate else {}
+        return {
+            name: behind(several, gated[name]) if name in gated else weighted(several)
+            for name, several in found.items()
+        }
 
     def touches(self, adapter_id: str, prefixes: Sequence[str]) -> bool:
         """Whether a resident adapter has modules of these components."""

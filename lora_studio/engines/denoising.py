@@ -5,16 +5,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lora_studio.composition.schedule import Aggregator, Scheduled, StepView, Weights
+from lora_studio.composition.schedule import Aggregator, Scheduled, StepView
 from lora_studio.engines.adapter_bank import AdapterBank
-from lora_studio.engines.grouped_rows import GroupedRows, Piece
+from lora_studio.engines.attention import AttentionRules, Seat
+from lora_studio.engines.evaluations import Evaluation, Key, chunks, key_of
+from lora_studio.engines.grouped_rows import GroupedRows, Update
 from lora_studio.engines.prompt_embeds import PromptEmbeds
 from lora_studio.families.family import Family
 
@@ -23,18 +24,7 @@ UNBATCHED = frozenset({"img_ids", "txt_ids"})
 KEPT = 16
 """Sets of weighted factors remembered between steps."""
 
-Key = tuple[Any, ...]
 Listener = Callable[[int, Sequence[Any], Mapping[str, Any], Tensor], None]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One branch of one picture at this step."""
-
-    row: int
-    branch: int
-    key: Key
-    weights: Weights
 
 
 class Conductor:
@@ -49,6 +39,7 @@ class Conductor:
         max_batch: largest batch given to the denoiser; more is run in parts.
         listen: told (step, args, kwargs, prediction) of every call.
         step: step the run begins at.
+        attention: what happens inside the denoiser's attention, if any plan asks for it.
     """
 
     def __init__(
@@ -62,14 +53,16 @@ class Conductor:
         max_batch: int,
         listen: Listener | None = None,
         step: int = 0,
+        attention: AttentionRules | None = None,
     ) -> None:
         self._bank, self._family, self._plans = bank, family, plans
         self._steps, self._grid, self._embeds = steps, grid, embeds
         self._max_batch = max(1, max_batch)
-        self._listen = listen
+        self._listen, self._attention = listen, attention
+        self._last: tuple[Sequence[Any], Mapping[str, Any]] = ((), {})
         self._step, self._call = step, 0
         self._aggregators: dict[tuple[int, int], Aggregator] = {}
-        self._pieces: OrderedDict[Key, Mapping[str, Piece]] = OrderedDict()
+        self._pieces: OrderedDict[Key, Mapping[str, Update]] = OrderedDict()
         self._forward: Callable[..., Any] = _nowhere
         self.evaluated = [0] * len(plans)
         self.calls = 0
@@ -81,7 +74,8 @@ class Conductor:
         self._forward = denoiser.forward
         denoiser.forward = self
         try:
-            yield
+            with self._attention.attending() if self._attention else nullcontext():
+                yield
         finally:
             if own is None:
                 del denoiser.forward
@@ -100,13 +94,8 @@ class Conductor:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         batch = _batch_size([*args, *kwargs.values()])
         halves = self._halves(batch)
-        jobs = self._evaluations()
-        parts: dict[tuple[int, int], Tensor] = {}
-        for chunk in self._chunks(jobs, max(1, self._max_batch // len(halves))):
-            for job, prediction in zip(
-                chunk, self._run(chunk, halves, batch, args, kwargs), strict=True
-            ):
-                parts[job.row, job.branch] = prediction  # (halves, ...)
+        self._last = (args, kwargs)
+        parts = self._evaluated(self._evaluations(), halves, batch, args, kwargs)
         self._call += 1
         self.calls += 1
         joined = self._joined(parts, halves)
@@ -114,32 +103,64 @@ class Conductor:
             self._listen(self._step, args, kwargs, joined)
         return self._as_output(joined, kwargs.get("return_dict", True))
 
+    def watch(self, sample: Tensor, timestep: Any, rows: Sequence[int]) -> None:
+        """Evaluates every branch of some pictures under the prompt alone, with gradients, for what
+        the attention rules see of it.
+
+        Args:
+            sample: (pictures, ...) latents as the denoiser is given them.
+            timestep: that of the coming step.
+        """
+        args, kwargs = self._last
+        batch, count = _batch_size([*args, *kwargs.values()]), len(self._plans)
+        first = self._family.halves.index("cond") * count if batch == 2 * count else 0
+        prompted = {k: _take(v, range(first, first + count), batch) for k, v in kwargs.items()}
+        step = min(self._step, self._steps - 1)
+        jobs = [
+            self._evaluation(row, branch, step)
+            for row in rows
+            for branch in range(len(self._plans[row].branches))
+        ]
+        self._evaluated(jobs, ("cond",), count, (sample, timestep, *args[2:]), prompted)
+
+    def _evaluated(
+        self,
+        jobs: Sequence[Evaluation],
+        halves: tuple[str, ...],
+        batch: int,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> dict[tuple[int, int], Tensor]:
+        """(picture, branch) -> (halves, ...) prediction."""
+        if self._attention is not None:
+            self._attention.begin()
+        parts: dict[tuple[int, int], Tensor] = {}
+        whole = self._attention is not None and self._attention.mixes
+        most = max(1, self._max_batch // len(halves))
+        for chunk in chunks(jobs, most, alike=self._family.mixes_rows, whole=whole):
+            found = self._run(chunk, halves, batch, args, kwargs)
+            parts |= {(j.row, j.branch): p for j, p in zip(chunk, found, strict=True)}
+        return parts
+
     def _halves(self, batch: int) -> tuple[str, ...]:
         if batch == 2 * len(self._plans):
             return self._family.halves
         return ("cond",) if self._call == 0 else ("uncond",)
 
     def _evaluations(self) -> list[Evaluation]:
-        """Branches to run, those under the same weights side by side."""
+        """Branches to run at this step."""
         step = min(self._step, self._steps - 1)
         jobs: list[Evaluation] = []
-        for row, plan in enumerate(self._plans):
+        for row in range(len(self._plans)):
             wanted = self._aggregator(row).wanted(step, self._steps)
-            for branch in wanted:
-                weights = plan.branches[branch].schedule(step, self._steps)
-                jobs.append(Evaluation(row, branch, _key(weights), weights))
+            jobs += [self._evaluation(row, branch, step) for branch in wanted]
             self.evaluated[row] += len(wanted)
-        order = {key: place for place, key in enumerate(dict.fromkeys(job.key for job in jobs))}
-        return sorted(jobs, key=lambda job: order[job.key])
+        return jobs
 
-    def _chunks(self, jobs: Sequence[Evaluation], most: int) -> Iterator[Sequence[Evaluation]]:
-        """Parts of at most `most` evaluations, of one set of weights where rows are mixed."""
-        start = 0
-        for place in range(1, len(jobs) + 1):
-            ends = place == len(jobs) or place - start == most
-            if ends or (self._family.mixes_rows and jobs[place].key != jobs[start].key):
-                yield jobs[start:place]
-                start = place
+    def _evaluation(self, row: int, branch: int, step: int) -> Evaluation:
+        chosen = self._plans[row].branches[branch]
+        weights = chosen.schedule(step, self._steps)
+        return Evaluation(row, branch, key_of(weights, chosen.gate), weights)
 
     def _run(
         self,
@@ -161,11 +182,10 @@ class Conductor:
         taken = {k: v if k in UNBATCHED else _take(v, index, batch) for k, v in kwargs.items()}
         if self._embeds is not None:
             step = min(self._step, self._steps - 1)
-            chosen = [
-                (job.row, self._plans[job.row].branches[job.branch].text_weights(step, self._steps))
-                for job in jobs
-            ]
-            self._embeds.put(taken, chosen, halves)
+            self._embeds.put(taken, [(job.row, job.branch) for job in jobs], step, halves)
+        if self._attention is not None:
+            seats = [Seat(job.row, job.branch, half) for job in jobs for half in halves]
+            self._attention.seat(seats, taken_args[0].device)
         grouped = GroupedRows(tuple(group[:3] for group in groups if group[2]), len(index))
         with self._bank.active(grouped):
             out = self._forward(*taken_args, **taken)
@@ -200,7 +220,8 @@ class Conductor:
         tokens = self._grid[0] * self._grid[1] == first.shape[1]
         size = self._grid if packed and tokens else tuple(first.shape[1 if packed else -2 :][:2])
         size = (first.shape[1],) if packed and not tokens else size
-        view = StepView(min(self._step, self._steps - 1), self._steps, halves, size)
+        maps = self._attention.maps(row) if self._attention else {}
+        view = StepView(min(self._step, self._steps - 1), self._steps, halves, size, maps)
         found = self._aggregator(row, self._call - 1).combine(parts, view)
         return found.unflatten(1, first.shape[1:3]) if frames else found
 
@@ -210,23 +231,16 @@ class Conductor:
             self._aggregators[place] = self._plans[row].aggregator()
         return self._aggregators[place]
 
-    def _factors(self, job: Evaluation) -> Mapping[str, Piece]:
+    def _factors(self, job: Evaluation) -> Mapping[str, Update]:
         if job.key in self._pieces:
             self._pieces.move_to_end(job.key)
             return self._pieces[job.key]
-        found = self._bank.pieces(job.weights, (f"{self._family.denoiser}.",))
+        gate = self._plans[job.row].branches[job.branch].gate
+        found = self._bank.pieces(job.weights, (f"{self._family.denoiser}.",), gate)
         self._pieces[job.key] = found
         if len(self._pieces) > KEPT:
             self._pieces.popitem(last=False)
         return found
-
-
-def _key(weights: Weights) -> Key:
-    return tuple(
-        (i, w if isinstance(w, int | float) else tuple(sorted(w.items())))
-        for i, w in sorted(weights.items())
-        if w
-    )
 
 
 def _batch_size(values: Sequence[Any]) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear
@@ -32,6 +33,25 @@ class Piece(NamedTuple):
         return sum(t.numel() * t.element_size() for t in self if t is not None)
 
 
+class GatedPiece(NamedTuple):
+    """Updates of one module, each let through as far as a gate says (`composition.gate`).
+
+    Args:
+        pieces: one per adapter, its weight included.
+        base, lora, cross, bias, out: (d_out,) of the gate.
+    """
+
+    pieces: tuple[Piece, ...]
+    base: Tensor
+    lora: Tensor
+    cross: Tensor
+    bias: Tensor
+    out: Tensor
+
+
+Update = Piece | GatedPiece
+
+
 def weighted(pieces: Sequence[tuple[Piece, float]]) -> Piece:
     """sum_i w_i delta_i as one piece; a single piece at weight 1 is returned as it is."""
     if len(pieces) == 1 and pieces[0][1] == 1.0:
@@ -44,17 +64,24 @@ def weighted(pieces: Sequence[tuple[Piece, float]]) -> Piece:
     )
 
 
+def behind(pieces: Sequence[tuple[Piece, float]], vectors: Mapping[str, np.ndarray]) -> GatedPiece:
+    """The weighted pieces behind a gate's vectors of their module."""
+    like = pieces[0][0].B
+    given = {name: torch.from_numpy(vector).to(like) for name, vector in vectors.items()}
+    return GatedPiece(tuple(weighted([one]) for one in pieces), **given)
+
+
 @dataclass(frozen=True, eq=False)
 class GroupedRows:
     """Who acts on which rows of a batch.
 
     Args:
-        groups: (first row, row behind the last, module name -> piece), in the order of the rows;
+        groups: (first row, row behind the last, module name -> update), in the order of the rows;
             rows outside every group belong to the base model.
         rows: size of the batch.
     """
 
-    groups: tuple[tuple[int, int, Mapping[str, Piece]], ...]
+    groups: tuple[tuple[int, int, Mapping[str, Update]], ...]
     rows: int
 
     def add(self, name: str, module: nn.Module, x: Tensor, out: Tensor) -> Tensor | None:
@@ -76,8 +103,11 @@ class GroupedRows:
         return out
 
 
-def _add(piece: Piece, module: nn.Module, x: Tensor, out: Tensor) -> None:
-    """out + gain * (out - bias) + B A x, in place."""
+def _add(piece: Update, module: nn.Module, x: Tensor, out: Tensor) -> None:
+    """out + gain * (out - bias) + B A x, or what a gate lets through of several, in place."""
+    if isinstance(piece, GatedPiece):
+        _add_gated(piece, module, x, out)
+        return
     x = x.to(piece.A.dtype)
     if isinstance(module, nn.Conv2d):
         height, width = module.kernel_size
@@ -100,6 +130,33 @@ def _add(piece: Piece, module: nn.Module, x: Tensor, out: Tensor) -> None:
         out.view(-1, out.shape[-1]).addmm_(low.flatten(0, -2), piece.B.mT)
     else:
         out += linear(low, piece.B).to(out.dtype)
+
+
+def _add_gated(gated: GatedPiece, module: nn.Module, x: Tensor, out: Tensor) -> None:
+    """out + sum_i w_out sigmoid(LN(out) w_base + LN(l_i) w_lora + LN(out) LN(l_i) w_cross + bias)
+    l_i, in place."""
+    conv = isinstance(module, nn.Conv2d)
+    base, cross, lora, bias, scale = (
+        v[:, None, None] if conv else v
+        for v in (gated.base, gated.cross, gated.lora, gated.bias, gated.out)
+    )
+    axis = 1 if conv else -1
+    plain = _normed(out, axis)
+    total = torch.zeros_like(out)
+    for piece in gated.pieces:
+        update = out.clone()
+        _add(piece, module, x, update)
+        update = update - out
+        own = _normed(update, axis)
+        passed = (plain * base + own * lora + plain * own * cross + bias).sigmoid()
+        total = total + (scale * passed).to(out.dtype) * update
+    out += total
+
+
+def _normed(values: Tensor, axis: int) -> Tensor:
+    """Mean 0 and variance 1 along an axis, without weights of its own."""
+    centred = values - values.mean(axis, keepdim=True)
+    return centred * (centred.square().mean(axis, keepdim=True) + 1e-5).rsqrt()
 
 
 def _regain(gain: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:

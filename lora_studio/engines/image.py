@@ -14,14 +14,18 @@ import torch
 from torch import Tensor
 
 from lora_studio.engines.adapter_bank import AdapterBank
+from lora_studio.engines.attention import AttentionRules
 from lora_studio.engines.denoising import Conductor, Listener
+from lora_studio.engines.guiding import guided
 from lora_studio.engines.loading import choose_device
 from lora_studio.engines.pictures import Denoising, ImageRow, Picture, StepUpdate, plain
 from lora_studio.engines.pipelines import load_pipeline, named_modules
 from lora_studio.engines.previews import preview, whole_pixels
 from lora_studio.engines.prompt_embeds import PromptEmbeds
+from lora_studio.engines.refusing import refuse
 from lora_studio.engines.settling import grid, sampler, settled
-from lora_studio.errors import IncompatibleAdapters, InvalidRequest, LoraStudioError
+from lora_studio.engines.watching import attention_rules
+from lora_studio.errors import LoraStudioError
 
 __all__ = ["Denoising", "ImageEngine", "ImageRow", "Picture", "StepUpdate", "plain"]
 
@@ -108,7 +112,7 @@ class ImageEngine:
             InvalidRequest, IncompatibleAdapters: what this model cannot do.
         """
         wish = self.settled(wish)
-        self._refuse(rows)
+        refuse(self.family, self.bank, rows)
         size = max(1, min(self.max_batch, MAX_PIXELS // (wish.width * wish.height)))
         pictures: list[Picture] = []
         for start in range(0, len(rows), size):
@@ -132,7 +136,7 @@ class ImageEngine:
         """Makes the pictures, in one batch, and keeps what the denoiser was given and what came of
         it at some of the steps."""
         wish, calls = self.settled(wish), list[Call]()
-        self._refuse(rows)
+        refuse(self.family, self.bank, rows)
 
         def keep(step: int, args: Any, kwargs: Any, prediction: Tensor) -> None:
             if step in steps:
@@ -156,7 +160,12 @@ class ImageEngine:
             embeds = self._embeds(rows, wish)
             for call in calls:
                 conductor = self._conductor(
-                    rows, wish, embeds, lambda *given: found.append(given[-1]), call.step
+                    rows,
+                    wish,
+                    embeds,
+                    lambda *given: found.append(given[-1]),
+                    call.step,
+                    attention_rules(self.pipe, self.family, rows, wish),
                 )
                 with conductor.conducting(self.denoiser):
                     self.denoiser(*call.args, **call.kwargs)
@@ -171,19 +180,25 @@ class ImageEngine:
         every: int,
         listen: Listener | None = None,
     ) -> list[Picture]:
-        start = time.perf_counter()
-        with torch.inference_mode(), sampler(self.pipe, self.family, wish.scheduler):
+        start, plans = time.perf_counter(), [row.plan for row in rows]
+        calm = torch.no_grad if any(plan.guide for plan in plans) else torch.inference_mode
+        with calm(), sampler(self.pipe, self.family, wish.scheduler):
             embeds = self._embeds(rows, wish)
-            conductor = self._conductor(rows, wish, embeds, listen)
+            rules = attention_rules(self.pipe, self.family, rows, wish)
+            conductor = self._conductor(rows, wish, embeds, listen, attention=rules)
 
             def step_ended(pipe: Any, step: int, _: Any, given: dict[str, Any]) -> dict[str, Any]:
                 conductor.step_ended()
                 check()
+                if rules:
+                    given["latents"] = guided(
+                        pipe, conductor, rules, plans, given["latents"], step + 1, wish.steps
+                    )
                 if on_step:
                     due = every and step + 1 < wish.steps and (step + 1) % every == 0
                     seen = preview(pipe, self.family, given["latents"], wish) if due else ()
                     on_step(StepUpdate(tuple(r.id for r in rows), step + 1, wish.steps, seen))
-                return {}
+                return {"latents": given["latents"]}
 
             check()
             with conductor.conducting(self.denoiser):
@@ -218,6 +233,7 @@ class ImageEngine:
         embeds: PromptEmbeds | None,
         listen: Listener | None = None,
         step: int = 0,
+        attention: AttentionRules | None = None,
     ) -> Conductor:
         return Conductor(
             self.bank,
@@ -229,6 +245,7 @@ class ImageEngine:
             self.max_batch,
             listen,
             step,
+            attention,
         )
 
     def _guided(self, wish: Denoising) -> bool:
@@ -251,22 +268,6 @@ class ImageEngine:
         if self._guided(wish) or self.family.guidance == "true_cfg_scale":
             given["negative_prompt"] = [wish.negative or " "] * len(rows)
         return given
-
-    def _refuse(self, rows: Sequence[ImageRow]) -> None:
-        """What would fail silently or late."""
-        if not rows:
-            raise InvalidRequest("There is no picture to make. Write a prompt.")
-        if self.family.embeds:
-            return
-        prefixes = tuple(f"{name}." for name in self.family.text_encoders)
-        for row in rows:
-            for branch in row.plan.branches:
-                for adapter_id in branch.schedule(0, 2):
-                    if self.bank.has(adapter_id) and self.bank.touches(adapter_id, prefixes):
-                        raise IncompatibleAdapters(
-                            f"Adapters of the text encoder are not run on {self.family.title}. "
-                            "Use one that adapts the transformer only."
-                        )
 
     @contextmanager
     def _memory(self, pictures: int) -> Iterator[None]:

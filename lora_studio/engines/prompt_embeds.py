@@ -3,7 +3,7 @@ weights is encoded once, before the first step, and handed to the denoiser branc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,17 +41,14 @@ class PromptEmbeds:
         self._pipe, self._family, self._bank = pipe, family, bank
         self._prefixes = tuple(f"{name}." for name in family.text_encoders)
         self._prompts, self._negative, self._guided = prompts, negative, guided
+        self._plans, self._steps = plans, steps
         keys: dict[TextKey, int] = {}
         for row, plan in enumerate(plans):
-            for branch in plan.branches:
+            for branch in range(len(plan.branches)):
                 for step in range(steps):
-                    key = self._key(row, branch.text_weights(step, steps))
-                    keys.setdefault(key, len(keys))
+                    keys.setdefault(self._key(row, branch, step), len(keys))
         self._places = keys
-        self._first = [
-            keys[self._key(row, plan.branches[0].text_weights(0, steps))]
-            for row, plan in enumerate(plans)
-        ]
+        self._first = [keys[self._key(row, 0, 0)] for row in range(len(plans))]
         self._tensors = self._encode(list(keys))
 
     def arguments(self) -> dict[str, Tensor]:
@@ -61,15 +58,16 @@ class PromptEmbeds:
     def put(
         self,
         kwargs: dict[str, Any],
-        chosen: Sequence[tuple[int, Mapping[str, float]]],
+        chosen: Sequence[tuple[int, int]],
+        step: int,
         halves: Sequence[str],
     ) -> None:
         """Puts each evaluation's embeddings into the denoiser's arguments.
 
         Args:
-            chosen: (picture, text weights) per evaluation; each has one row per half.
+            chosen: (picture, branch) per evaluation; each has one row per half.
         """
-        places = [self._places[self._key(row, weights)] for row, weights in chosen]
+        places = [self._places[self._key(row, branch, step)] for row, branch in chosen]
         for embeds in self._family.embeds:
             parts = [
                 self._tensors[embeds.argument if half == "cond" else f"negative_{embeds.argument}"]
@@ -82,11 +80,13 @@ class PromptEmbeds:
             else:
                 kwargs[outer] = rows.to(kwargs[outer].dtype)
 
-    def _key(self, row: int, weights: Mapping[str, float]) -> TextKey:
+    def _key(self, row: int, branch: int, step: int) -> TextKey:
+        chosen = self._plans[row].branches[branch]
+        weights = chosen.text_weights(step, self._steps)
         acting = tuple(
             (i, w) for i, w in sorted(weights.items()) if self._bank.touches(i, self._prefixes)
         )
-        return self._prompts[row], acting
+        return chosen.prompt or self._prompts[row], acting
 
     def _encode(self, keys: Sequence[TextKey]) -> dict[str, Tensor]:
         """Argument name -> (number of keys, ...)."""

@@ -46,6 +46,7 @@ def methods() -> list[dict[str, Any]]:
             "kind": m.kind,
             "modality": m.modality,
             "families": list(m.families),
+            "uses_regions": m.uses_regions,
             "summary": m.summary,
             "paper": m.paper,
             "needs_model": m.uses_model,

@@ -1,6 +1,7 @@
 """What every registered method must keep, whoever wrote it."""
 
 import inspect
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from lora_studio.composition import (
     compose,
     run_recipe,
 )
+from lora_studio.composition.gate import VECTORS, Gate
 from lora_studio.composition.schedule import constant
 from lora_studio.engines.adapter_bank import adaptable_modules
 from lora_studio.engines.image import Denoising, ImageEngine, ImageRow, plain
@@ -22,12 +24,35 @@ from lora_studio.errors import IncompatibleAdapters, InvalidRequest
 from tests.conftest import build_adapter
 from tests.deltas import deltas, distance
 from tests.tiny_pipelines import random_adapter, save_pipeline
-from tests.unit.composition.playing import CONTENT, CONV, STYLE, TEXT, image_adapter, play
+from tests.unit.composition.playing import (
+    CONTENT,
+    CONV,
+    SIZES,
+    STYLE,
+    TEXT,
+    image_adapter,
+    play,
+)
 
 MERGING = [m.name for m in METHODS if m.kind == "merging"]
 ROUTING = [m.name for m in METHODS if m.kind == "routing"]
 DENOISING = [m.name for m in METHODS if m.kind == "denoising"]
 ALL = METHODS.names()
+
+
+def runs_on(family, name):
+    """Whether a method is made for this family of image models."""
+    return not METHODS.get(name).families or family in METHODS.get(name).families
+
+
+def gate(modules):
+    """A gate that opens differently for each output."""
+    rng = np.random.default_rng(3)
+    return Gate({m: {v: rng.normal(size=out).astype("f") for v in VECTORS}
+                 for m, (_, out) in modules.items()})  # fmt: skip
+
+
+GATE = gate(SIZES)
 
 
 def source(name, seed):
@@ -87,8 +112,8 @@ def test_a_recipe_round_trip_composes_the_same(name):
     sources = tuple(Source(i, region={"box": [0.0, 0.0, 0.5, 1.0]}) for i in pool)
     modality = "image" if name in DENOISING else "text"
     recipe = Recipe({"repo": "tiny"}, sources, name, defaults, seed=3, modality=modality)
-    first = run_recipe(recipe, pool.__getitem__)
-    second = run_recipe(Recipe.from_yaml(recipe.to_yaml()), pool.__getitem__)
+    first = run_recipe(recipe, pool.__getitem__, gate=GATE)
+    second = run_recipe(Recipe.from_yaml(recipe.to_yaml()), pool.__getitem__, gate=GATE)
     if isinstance(first, Merged):
         assert isinstance(second, Merged)
         assert first.adapter.id == second.adapter.id
@@ -162,7 +187,7 @@ def test_merges_of_image_adapters_keep_what_each_module_is(name):
 @pytest.mark.parametrize("name", DENOISING)
 def test_one_adapter_at_weight_one_denoises_as_it_does_alone(name):
     adapter = image_adapter(1)
-    plan = compose(name, [adapter, image_adapter(2)], [1.0, 0.0])
+    plan = compose(name, [adapter, image_adapter(2)], [1.0, 0.0], gate=GATE)
     assert isinstance(plan, Scheduled)
     alone, asked = play(Scheduled((constant({adapter.id: 1.0}),)))
     found, passes = play(plan)
@@ -174,7 +199,7 @@ def test_one_adapter_at_weight_one_denoises_as_it_does_alone(name):
 @pytest.mark.parametrize("weights", [(1.0, 1.0), (0.8, -0.5)])
 def test_a_schedule_names_only_its_sources_and_repeats_itself(name, weights):
     adapters = [image_adapter(1), image_adapter(2)]
-    plan = compose(name, adapters, weights)
+    plan = compose(name, adapters, weights, gate=GATE)
     named = {
         i
         for branch in plan.branches
@@ -210,20 +235,24 @@ def pictures(tmp_path_factory):
     modules = adaptable_modules(engine.bank.modules)
     parts = ("unet.", "text_encoder.text_model.")
     modules = {name: dims for name, dims in modules.items() if name.startswith(parts)}
-    pool = [random_adapter(modules, seed=seed) for seed in (1, 2)]
+    pool = [
+        replace(adapter, card=replace(adapter.card, trigger_words=("cat",)))
+        for adapter in (random_adapter(modules, seed=seed) for seed in (1, 2))
+    ]
     for adapter in pool:
         engine.bank.add(adapter.id, adapter)
     rows = [ImageRow("plain", "a cat", plain({pool[0].id: 1.0}))]
     for name in DENOISING:
-        if not METHODS.get(name).families:
-            rows.append(ImageRow(f"{name} 1", "a cat", compose(name, pool[:1], family="sd1")))
-            rows.append(ImageRow(f"{name} 2", "a cat", compose(name, pool, family="sd1")))
+        if runs_on("sd1", name):
+            given = {"family": "sd1", "gate": gate(modules)}
+            rows.append(ImageRow(f"{name} 1", "a cat", compose(name, pool[:1], **given)))
+            rows.append(ImageRow(f"{name} 2", "a cat", compose(name, pool, **given)))
     made = engine.generate(rows, Denoising(steps=6, width=16, height=16, guidance=4.0))
     engine.close()
     return {row.id: (row.plan, picture) for row, picture in zip(rows, made, strict=True)}
 
 
-@pytest.mark.parametrize("name", [n for n in DENOISING if not METHODS.get(n).families])
+@pytest.mark.parametrize("name", [n for n in DENOISING if runs_on("sd1", n)])
 def test_a_real_pipeline_makes_the_adapter_s_own_picture_and_another_of_two(name, pictures):
     _, alone = pictures["plain"]
     one, two = pictures[f"{name} 1"][1], pictures[f"{name} 2"][1]

@@ -7,6 +7,9 @@ from lora_studio.composition.denoising import (  # noqa: F401  (order is the ord
     block_lora,
     k_lora,
     regional,
+    regional_attention,
+    clora,
     cached_composite,
     patch_weights,
+    gated_fusion,
 )

@@ -26,6 +26,11 @@ class Actor:
     region: Mapping[str, Any]
 
     @property
+    def prompt(self) -> str:
+        """The words for its region, or nothing."""
+        return str(self.region.get("prompt", ""))
+
+    @property
     def name(self) -> str:
         """For people."""
         return self.adapter.card.title or self.id[:12]

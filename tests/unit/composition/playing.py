@@ -35,7 +35,7 @@ def image_adapter(seed=0, rank=3, scaling=1.0, modules=tuple(SIZES), base="tiny"
             kind="conv" if kernel else "linear",
             kernel=kernel,
         )
-    return Adapter(factors, AdapterCard(title=f"adapter {seed}", base_model=base))
+    return Adapter(factors, AdapterCard(f"adapter {seed}", base_model=base, trigger_words=("cat",)))
 
 
 def noise(*key, shape=(2, 4, 6, 8)):

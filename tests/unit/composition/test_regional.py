@@ -8,7 +8,7 @@ from PIL import Image
 
 from lora_studio.composition import Recipe, Source, compose, run_recipe
 from lora_studio.composition.denoising.masks import mask_of
-from lora_studio.composition.denoising.regional import Regions
+from lora_studio.composition.denoising.regional import Ground
 from lora_studio.composition.schedule import StepView
 from lora_studio.errors import InvalidRequest
 from tests.unit.composition.playing import VIEW, image_adapter, noise, play
@@ -35,7 +35,7 @@ def combined(plan, shape=(2, 4, 6, 8), view=VIEW):
 )
 def test_shares_are_a_partition_of_the_picture(feather, size, boxes):
     masks = [mask_of({"box": box}) for box in boxes]
-    shares = Regions(masks, feather, holes=True).shares(*size)
+    shares = Ground(masks, feather, True).shares(*size)
     assert shares.shape == (3, *size)
     np.testing.assert_allclose(shares.sum(0), 1.0, atol=1e-6)
     assert shares.min() >= 0.0
@@ -44,7 +44,7 @@ def test_shares_are_a_partition_of_the_picture(feather, size, boxes):
 def test_the_base_model_has_no_part_where_soft_regions_meet():
     top_left, top_right = {"box": [0, 0, 0.5, 0.5]}, {"box": [0.5, 0, 1, 0.5]}
     masks = [mask_of(top_left), mask_of(top_right)]
-    shares = Regions(masks, 0.1, holes=True).shares(32, 16)
+    shares = Ground(masks, 0.1, True).shares(32, 16)
     np.testing.assert_allclose(shares[2, 0], 0.0, atol=1e-6)
     np.testing.assert_allclose(shares[2, -1], 1.0, atol=1e-6)
     assert shares[0, 0, 7] == pytest.approx(shares[1, 0, 8])
