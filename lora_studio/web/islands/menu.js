@@ -55,3 +55,11 @@ function usual(methods, base) {
   const able = methods.filter((method) => fits(method, base).fits);
   return wanted.map((name) => able.find((method) => method.name === name)).find(Boolean) || able[0];
 }
+
+const REGIONAL = ["regional", "regional_attention"]; // where the studio does not say
+
+// Whether a method asks where in the picture each adapter acts.
+export function usesRegions(methods, name) {
+  const method = methods.find((one) => one.name === name) || {};
+  return method.uses_regions ?? REGIONAL.includes(name);
+}

@@ -1,169 +1,256 @@
-// Where in the picture each adapter acts: boxes drawn by pointer, moved and resized by arrow keys.
+// Where in the picture each adapter acts, and with which words: boxes that are drawn by pointer and
+// moved and resized by arrow keys, or masks that are painted.
 
 import { button, h, swap } from "./dom.js";
+import { usesRegions } from "./menu.js";
+import { listMethods } from "./net.js";
+import { painted, stroke } from "./paint.js";
+import {
+  boxOf,
+  maskOf,
+  MIDDLE,
+  MOST_WORDS,
+  moved,
+  nudged,
+  shaped,
+  spanned,
+  spotOn,
+  told,
+  worded,
+  wordsOf,
+} from "./region.js";
 import { changed, hueOf, session, subscribe } from "./state.js";
 
-const STEP = 0.02;
 const KEYS = "Arrows move it, Shift and arrows resize it, Delete clears it.";
-const LEAST = 0.04; // side of the smallest box
-const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const TOOLS = { box: "Box", paint: "Paint", erase: "Erase" };
 
-const clamp = (value, low = 0, high = 1) => Math.min(Math.max(value, low), high);
-const round = (value) => Math.round(value * 1000) / 1000;
-const boxOf = (row) => (row.region || {}).box || null;
-
-function describe(row) {
-  const box = boxOf(row);
-  if (!box) return `${row.title} acts everywhere`;
-  const [x0, y0, x1, y1] = box.map((side) => Math.round(100 * side));
-  return `${row.title} acts from ${x0} to ${x1} % across and ${y0} to ${y1} % down`;
+function toolbar(chosen, choose) {
+  return h(
+    "div",
+    { class: "ls-segments", role: "radiogroup", "aria-label": "Tool" },
+    Object.entries(TOOLS).map(([name, title]) =>
+      h(
+        "label",
+        { class: "ls-segment" },
+        h("input", {
+          type: "radio",
+          name: "ls-region-tool",
+          checked: name === chosen,
+          onchange: () => choose(name),
+        }),
+        h("span", null, title),
+      ),
+    ),
+  );
 }
 
-// The arrows move a box; with Shift they move its lower right corner.
-function nudged([x0, y0, x1, y1], [dx, dy], resize) {
-  if (resize)
-    return [x0, y0, clamp(x1 + dx * STEP, x0 + LEAST), clamp(y1 + dy * STEP, y0 + LEAST)];
-  const mx = clamp(dx * STEP, -x0, 1 - x1);
-  const my = clamp(dy * STEP, -y0, 1 - y1);
-  return [x0 + mx, y0 + my, x1 + mx, y1 + my];
+function wordsField(put) {
+  const input = h("input", {
+    type: "text",
+    class: "ls-text",
+    id: "ls-region-words",
+    maxlength: MOST_WORDS,
+    placeholder: "a red star",
+    autocomplete: "off",
+    "aria-describedby": "ls-region-words-help",
+    oninput: () => put(input.value),
+  });
+  const help = h("p", { class: "ls-help", id: "ls-region-words-help" });
+  const node = h(
+    "div",
+    { class: "ls-field" },
+    h("label", { class: "ls-label", for: input.id }, "Words for this region (optional)"),
+    input,
+    help,
+  );
+  return { node, input, help };
 }
 
 export function mount({ host }) {
+  let methods = [];
   let chosen = 0;
+  let tool = "box";
   let drag = null;
   const said = h("p", { class: "ls-help", "aria-live": "polite" });
   const stage = h("div", { class: "ls-region-stage" });
   const names = h("div", { class: "ls-actions", role: "radiogroup", "aria-label": "Adapter" });
+  const words = wordsField((text) => {
+    worded(rows()[chosen], text);
+    changed();
+  });
 
   const rows = () => session.basket.filter((row) => row.enabled);
-  const shown = () => session.draft.method === "regional" && rows().length > 0;
+  const shown = () => usesRegions(methods, session.draft.method) && rows().length > 0;
+  const say = (row) => {
+    said.textContent = `${row.title} ${told(row)}.`;
+  };
 
-  function put(row, box) {
-    row.region = box ? { box: box.map(round) } : {};
-    said.textContent = describe(row);
+  function put(row, shape) {
+    shaped(row, shape);
+    say(row);
     changed();
+  }
+
+  function choose(place) {
+    chosen = place;
+    const row = rows()[place];
+    if (tool === "box" && !boxOf(row) && !maskOf(row)) put(row, { box: MIDDLE });
+    say(row);
+    draw();
   }
 
   function boxNode(row, place) {
     const [x0, y0, x1, y1] = boxOf(row).map((side) => 100 * side);
-    const node = h(
+    return h(
       "button",
       {
         type: "button",
         class: `ls-region ${place === chosen ? "is-on" : ""}`,
         "data-id": row.id,
-        "aria-label": `${describe(row)}. ${KEYS}`,
+        "aria-label": `${row.title} ${told(row)}. ${KEYS}`,
         style: { left: `${x0}%`, top: `${y0}%`, width: `${x1 - x0}%`, height: `${y1 - y0}%` },
         vars: { "--ls-hue": hueOf(row.id) },
         onfocus: () => {
+          if (chosen === place) return;
           chosen = place;
+          draw();
         },
         onkeydown: (event) => {
-          const move = MOVES[event.key];
-          if (move) put(row, nudged(boxOf(row), move, event.shiftKey));
-          else if (event.key === "Delete" || event.key === "Backspace") put(row, null);
+          const box = nudged(boxOf(row), event);
+          if (box) put(row, { box });
+          else if (event.key === "Delete" || event.key === "Backspace") put(row, {});
           else return;
           event.preventDefault();
         },
       },
       h("span", { class: "ls-region-name" }, row.title),
+      h("span", { class: "ls-region-grip", "aria-hidden": "true" }),
     );
-    return node;
   }
 
-  const spot = (event) => {
-    const box = stage.getBoundingClientRect();
-    return [
-      clamp((event.clientX - box.left) / box.width),
-      clamp((event.clientY - box.top) / box.height),
-    ];
-  };
+  function shapeNode(row, place) {
+    if (boxOf(row)) return boxNode(row, place);
+    if (!maskOf(row)) return null;
+    const hue = getComputedStyle(stage).getPropertyValue(hueOf(row.id).slice(4, -1));
+    const canvas = painted(row.id, maskOf(row), hue);
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", `${row.title} ${told(row)}`);
+    canvas.classList.toggle("is-on", place === chosen);
+    return canvas;
+  }
+
+  function brush(row, to) {
+    const erase = tool === "erase";
+    const [mask, box] = [maskOf(row), boxOf(row)];
+    const left = stroke(row.id, { mask, box, from: drag.last || to, to, erase });
+    drag.last = to;
+    put(row, left ? { mask: left } : {});
+  }
 
   function pull(event) {
     const row = rows()[chosen];
-    const [x, y] = spot(event);
-    if (drag.grip) {
-      const [x0, y0, x1, y1] = drag.box;
-      const mx = clamp(x - drag.at[0], -x0, 1 - x1);
-      const my = clamp(y - drag.at[1], -y0, 1 - y1);
-      put(row, [x0 + mx, y0 + my, x1 + mx, y1 + my]);
-      return;
-    }
-    const sides = [drag.at[0], drag.at[1], x, y];
-    const [x0, x1] = [sides[0], sides[2]].sort((a, b) => a - b);
-    const [y0, y1] = [sides[1], sides[3]].sort((a, b) => a - b);
-    if (x1 - x0 >= LEAST && y1 - y0 >= LEAST) put(row, [x0, y0, x1, y1]);
+    const spot = spotOn(stage, event);
+    if (tool !== "box") return brush(row, spot);
+    const [dx, dy] = [spot[0] - drag.at[0], spot[1] - drag.at[1]];
+    const box = drag.box ? moved(drag.box, dx, dy, drag.corner) : spanned(drag.at, spot);
+    return box ? put(row, { box }) : undefined;
   }
 
   stage.addEventListener("pointerdown", (event) => {
-    const held = event.target.closest(".ls-region");
+    const held = tool === "box" ? event.target.closest(".ls-region") : null;
     if (held) chosen = Math.max(0, rows().findIndex((row) => row.id === held.dataset.id));
-    const row = rows()[chosen];
-    drag = { at: spot(event), grip: Boolean(held), box: held ? boxOf(row) : null };
+    const corner = Boolean(held && event.target.closest(".ls-region-grip"));
+    drag = { at: spotOn(stage, event), corner, box: held ? boxOf(rows()[chosen]) : null };
     stage.setPointerCapture(event.pointerId);
+    if (tool !== "box") pull(event);
     draw();
   });
   stage.addEventListener("pointermove", (event) => {
     if (drag && event.buttons) pull(event);
   });
-  stage.addEventListener("pointerup", () => {
-    drag = null;
-  });
+  for (const end of ["pointerup", "pointercancel"])
+    stage.addEventListener(end, () => {
+      drag = null;
+    });
+
+  function nameNode(row, place) {
+    return h(
+      "button",
+      {
+        type: "button",
+        role: "radio",
+        class: `ls-legend-item ${place === chosen ? "is-on" : ""}`,
+        "aria-checked": String(place === chosen),
+        "data-name": row.id,
+        vars: { "--ls-hue": hueOf(row.id) },
+        onclick: () => choose(place),
+      },
+      h("span", { class: "ls-swatch", "aria-hidden": "true" }),
+      h("span", { class: "ls-legend-title" }, row.title),
+    );
+  }
+
+  function clear() {
+    rows().forEach((row) => (row.region = {}));
+    words.input.value = "";
+    said.textContent = "Every adapter acts everywhere.";
+    changed();
+  }
+
+  function build() {
+    const pick = (name) => {
+      tool = name;
+      stage.dataset.tool = name;
+    };
+    stage.dataset.tool = tool;
+    swap(
+      host,
+      h("div", { class: "ls-label" }, "Regions"),
+      h(
+        "p",
+        { class: "ls-help" },
+        "Choose an adapter, then drag a box or paint where it acts. Without a region it acts everywhere.",
+      ),
+      names,
+      toolbar(tool, pick),
+      stage,
+      said,
+      words.node,
+      button("Clear all regions", { kind: "link", class: "ls-region-clear", onclick: clear }),
+    );
+  }
+
+  // What had the focus before everything was drawn anew has it again.
+  function refocus({ id, name } = {}) {
+    if (id) stage.querySelector(`[data-id="${CSS.escape(id)}"]`)?.focus();
+    if (name) names.querySelector(`[data-name="${CSS.escape(name)}"]`)?.focus();
+  }
 
   function draw() {
     host.hidden = !shown();
     if (host.hidden) return swap(host);
     const list = rows();
     chosen = Math.min(chosen, list.length - 1);
-    const focused = document.activeElement?.closest?.(".ls-region")?.dataset.id;
-    swap(
-      names,
-      list.map((row, place) =>
-        h(
-          "button",
-          {
-            type: "button",
-            role: "radio",
-            class: `ls-legend-item ${place === chosen ? "is-on" : ""}`,
-            "aria-checked": String(place === chosen),
-            vars: { "--ls-hue": hueOf(row.id) },
-            onclick: () => {
-              chosen = place;
-              if (!boxOf(row)) put(row, [0.25, 0.25, 0.75, 0.75]);
-              draw();
-            },
-          },
-          h("span", { class: "ls-swatch", "aria-hidden": "true" }),
-          h("span", { class: "ls-legend-title" }, row.title),
-        ),
-      ),
-    );
-    swap(stage, list.map((row, place) => (boxOf(row) ? boxNode(row, place) : null)));
-    if (!host.firstChild)
-      swap(
-        host,
-        h("div", { class: "ls-label" }, "Regions"),
-        h(
-          "p",
-          { class: "ls-help" },
-          "Choose an adapter and drag a box. An adapter without a box acts everywhere.",
-        ),
-        names,
-        stage,
-        said,
-        button("Clear boxes", {
-          kind: "link",
-          class: "ls-region-clear",
-          onclick: () => {
-            rows().forEach((row) => (row.region = {}));
-            said.textContent = "Every adapter acts everywhere.";
-            changed();
-          },
-        }),
-      );
-    if (focused) stage.querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus();
-    return undefined;
+    const focused = host.contains(document.activeElement)
+      ? { ...document.activeElement.dataset }
+      : {};
+    if (!host.firstChild) build();
+    swap(names, list.map(nameNode));
+    swap(stage, list.map(shapeNode));
+    const row = list[chosen];
+    if (document.activeElement !== words.input) words.input.value = wordsOf(row);
+    words.help.textContent = `There, ${row.title} is asked for these words instead of the whole prompt.`;
+    return refocus(focused);
   }
+
+  new MutationObserver(draw).observe(document.body, {
+    attributes: true,
+    attributeFilter: ["class"],
+  });
+  listMethods().then((found) => {
+    methods = found;
+    draw();
+  }, draw);
   subscribe(draw);
   draw();
 }

@@ -6,6 +6,9 @@ import { openDrawer } from "./drawer.js";
 import { blockSliders } from "./blocks.js";
 import { images } from "./bases.js";
 import { face } from "./face.js";
+import { usesRegions } from "./menu.js";
+import { listMethods } from "./net.js";
+import { told } from "./region.js";
 import { changed, drop, hueOf, openTab, session, subscribe } from "./state.js";
 
 const SLIDER = [-1, 2];
@@ -106,6 +109,7 @@ function row(item) {
         )
       : null,
     h("div", { class: "ls-row-weight" }, slider, box),
+    h("p", { class: "ls-row-region ls-break", hidden: true }),
     images() ? blockSliders(item) : null,
   );
   return node;
@@ -113,7 +117,25 @@ function row(item) {
 
 export function mount({ host }) {
   let shape = null;
+  let methods = [];
+
+  // Where each adapter acts, under a method that asks for it.
+  function regions() {
+    const regional = images() && usesRegions(methods, session.draft.method);
+    for (const item of session.basket) {
+      const line = host.querySelector(`[data-id="${CSS.escape(item.id)}"] .ls-row-region`);
+      if (!line) continue;
+      line.hidden = !regional;
+      const [first, ...rest] = regional ? told(item) : "";
+      line.textContent = regional ? first.toUpperCase() + rest.join("") : "";
+    }
+  }
+
   const draw = () => {
+    rebuild();
+    regions();
+  };
+  function rebuild() {
     const now = JSON.stringify([
       images(),
       session.basket.map((item) => [item.id, item.title, item.reason]),
@@ -130,7 +152,14 @@ export function mount({ host }) {
         ),
       );
     } else swap(host, session.basket.map(row));
-  };
+  }
+  listMethods().then(
+    (found) => {
+      methods = found;
+      regions();
+    },
+    (error) => console.debug(error),
+  );
   subscribe(draw);
   draw();
 }
