@@ -42,7 +42,7 @@ function axis(name, start, methods) {
         h(
           "label",
           { class: "ls-facet" },
-          h("input", { type: "checkbox", value: method.name, checked: false }),
+          h("input", { type: "checkbox", class: "ls-tick", value: method.name, checked: false }),
           h("span", { class: "ls-facet-name" }, method.title),
         ),
       );
@@ -66,7 +66,7 @@ function axis(name, start, methods) {
   const node = h(
     "div",
     { class: "ls-field" },
-    h("span", { class: "ls-label" }, name),
+    h("span", { class: "ls-label" }, name === "X" ? "X, across" : "Y, down"),
     select,
     place,
   );
@@ -114,6 +114,11 @@ export function mount({ host, props, trigger }) {
         `of ${names}, with the first prompt and the seed above.`,
       ),
       h("div", { class: "ls-axes-pair" }, x.node, y.node),
+      h(
+        "p",
+        { class: "ls-help" },
+        "0-1.2 (+0.4) counts from 0 to 1.2 in steps of 0.4, and 0, 0.5, 1 are just these values.",
+      ),
       button("Draw the grid", {
         class: "ls-grid-go",
         onclick: () => {

@@ -58,7 +58,7 @@ export function card(hit, open) {
     h(
       "div",
       { class: "ls-card-head" },
-      face(hit, 56, 88),
+      face(hit, 56, 88, `Pictures made with ${title}`),
       h(
         "div",
         { class: "ls-card-titles" },
@@ -90,7 +90,7 @@ export function card(hit, open) {
             "span",
             { class: "ls-card-warn", title: hit.warnings.join("\n") },
             icon("warn", 14),
-            h("span", null, "check"),
+            h("span", null, hit.warnings.length > 1 ? `${hit.warnings.length} warnings` : "1 warning"),
           )
         : null,
       similarity(hit),

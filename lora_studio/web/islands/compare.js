@@ -49,11 +49,13 @@ export function mount({ host, props, watch }) {
     if (value.running || judged !== value.serial) verdict = null;
     swap(
       bar,
-      ballotOf(value) ? voteButton(() => startVote(value)) : h("span"),
+      ballotOf(value)
+        ? voteButton(() => startVote(value))
+        : h("span", { class: "ls-prompt-text" }, value.grid ? value.prompt : ""),
       h("span", { class: "ls-quiet ls-speed" }, made(value)),
     );
     swap(host, bar, verdict ? tally(verdict) : null, room);
-    drawSheet(value);
+    drawSheet(value, verdict ? verdict.chosen : undefined);
   }
 
   function nothing() {

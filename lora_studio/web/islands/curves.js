@@ -6,6 +6,7 @@ import { hueOf, session } from "./state.js";
 const WIDTH = 240;
 const HEIGHT = 72;
 const PAD = 6;
+const DASHES = ["none", "6 4", "2 4"]; // curves that lie on each other are still told apart
 
 const title = (id) => session.basket.find((row) => row.id === id)?.title || id.slice(0, 8);
 
@@ -39,8 +40,12 @@ export function curvePlot(curves) {
         "aria-label": `Strength over the run: ${words}`,
       },
       s("path", { d: path([0, 0], low, high), class: "ls-curve-zero" }),
-      rows.map(([id, values]) =>
-        s("path", { d: path(values, low, high), class: "ls-curve", style: { stroke: hueOf(id) } }),
+      rows.map(([id, values], place) =>
+        s("path", {
+          d: path(values, low, high),
+          class: "ls-curve",
+          style: { stroke: hueOf(id), strokeDasharray: DASHES[place % DASHES.length] },
+        }),
       ),
     ),
     h(

@@ -56,6 +56,8 @@ export function showDialog({ title, body, kind = "drawer", footer = null, head =
   document.documentElement.classList.add("ls-locked");
   document.body.append(layer);
   open = close;
+  const foot = panel.querySelector(".ls-dialog-foot"); // messages stand above it
+  document.documentElement.style.setProperty("--ls-foot", `${foot?.offsetHeight || 0}px`);
   panel.focus();
   return { close, panel };
 }

@@ -184,7 +184,7 @@ export async function openDrawer(id, reload = () => {}) {
   const head = h(
     "div",
     { class: "ls-drawer-head" },
-    face(entry, 64, entry.thumbnail ? 160 : 64),
+    face(entry, 64, entry.thumbnail ? 160 : 64, `Pictures made with ${entry.title}`),
     h(
       "div",
       null,

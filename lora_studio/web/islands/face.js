@@ -11,12 +11,13 @@ export const imageAddress = (name) => site(`image/${encodeURIComponent(name)}`);
 const thumbnailAddress = (entry) =>
   `${site(`thumbnail/${encodeURIComponent(entry.id)}`)}?v=${String(entry.thumbnail).slice(0, 12)}`;
 
-export function face(entry, size = 48, larger = size) {
+// Beside its title a small picture says nothing more; a large one is given words of its own.
+export function face(entry, size = 48, larger = size, alt = "") {
   if (!entry.thumbnail) return glyph(entry, size);
   const node = h("img", {
     class: "ls-face",
     src: thumbnailAddress(entry),
-    alt: "",
+    alt,
     width: larger,
     height: larger,
     loading: "lazy",

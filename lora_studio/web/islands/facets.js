@@ -27,6 +27,7 @@ export function facets(filters, changed) {
       { class: `ls-facet ${on ? "is-on" : ""}` },
       h("input", {
         type: "checkbox",
+        class: "ls-tick",
         checked: on,
         onchange: () => {
           if (ONE.includes(facet)) filters[facet].clear();

@@ -1,5 +1,6 @@
 // What a dry run says: rank, size, cosine of the result to each source, sign conflict, warnings.
 
+import { images } from "./bases.js";
 import { layerBars } from "./bars.js";
 import { curvePlot } from "./curves.js";
 import { bytes, count, empty, fixed, h, icon, percent, swap } from "./dom.js";
@@ -26,6 +27,23 @@ export function cosineBar({ id, title, cosine }, signed) {
   );
 }
 
+const BLOCK = /(text_encoder\w*)|((?:down|up)_blocks\.\d+|mid_block|\btransformer_blocks\.\d+)/;
+const PARTS = ["text", "down", "mid", "up"];
+
+// Mean over the modules of each block of a denoiser, from its entrance to its exit: [[block, mean]].
+function byBlock(modules) {
+  const groups = new Map();
+  for (const [name, value] of Object.entries(modules)) {
+    const [block] = name.match(BLOCK) || ["other"];
+    groups.set(block, [...(groups.get(block) || []), value]);
+  }
+  const part = ([name]) => PARTS.findIndex((start) => name.startsWith(start));
+  const number = ([name]) => Number((name.match(/\d+$/) || [0])[0]);
+  return [...groups]
+    .sort((a, b) => part(a) - part(b) || number(a) - number(b))
+    .map(([name, values]) => [name, values.reduce((sum, value) => sum + value, 0) / values.length]);
+}
+
 // Mean over the modules of each layer; modules outside numbered layers share one bar.
 function byLayer(modules) {
   const groups = new Map();
@@ -40,7 +58,10 @@ function byLayer(modules) {
 
 function conflict(plan) {
   const whole = plan.sign_conflict;
-  const layers = byLayer(plan.sign_conflict_by_module || {});
+  const modules = plan.sign_conflict_by_module || {};
+  const blocks = images() ? byBlock(modules) : [];
+  const layers = images() ? blocks.map(([, mean]) => mean) : byLayer(modules);
+  const names = blocks.map(([name]) => name);
   if (!Number.isFinite(whole)) return null;
   return h(
     "section",
@@ -62,7 +83,10 @@ function conflict(plan) {
       "Share of the sources’ magnitude that cancels out. Independent adapters always cancel some.",
     ),
     layers.length > 1
-      ? [h("h3", null, "By layer"), layerBars(layers, "Sign conflict", percent)]
+      ? [
+          h("h3", null, names.length ? "By block" : "By layer"),
+          layerBars(layers, "Sign conflict", percent, names),
+        ]
       : null,
   );
 }
@@ -82,9 +106,9 @@ function scheduled(plan) {
   return [
     h(
       "dl",
-      { class: "ls-figures" },
-      figure("Passes a step", fixed(plan.passes, 1)),
-      figure("Branches", String(plan.branches)),
+      { class: "ls-figures is-pair" },
+      figure("Model calls a step", fixed(plan.passes, 1)),
+      figure("Predictions mixed", String(plan.branches)),
     ),
     h(
       "p",

@@ -186,6 +186,16 @@ export function shorten(name, letters) {
   const short = String(name)
     .replace(/^(base_model\.)?(model\.)*(model\.)?layers\./, "")
     .replace("self_attn.", "")
-    .replace("mlp.", "");
-  return short.length > letters ? `${short.slice(0, Math.max(1, letters - 1))}…` : short;
+    .replace("mlp.", "")
+    .replace(/^(unet|text_encoder(_\d)?)\.(text_model\.encoder\.layers\.)?/, (all, part) =>
+      part === "unet" ? "" : `${part.replace("text_encoder", "te")}.`,
+    )
+    .replace("_blocks.", ".")
+    .replace("transformer_blocks.", "")
+    .replace("attentions.", "attn.")
+    .replace("resnets.", "res.");
+  if (short.length <= letters) return short;
+  const head = Math.max(1, Math.floor(0.4 * (letters - 1)));
+  const tail = letters - 1 - head; // the end tells modules of a block apart
+  return `${short.slice(0, head)}…${tail > 0 ? short.slice(-tail) : ""}`;
 }

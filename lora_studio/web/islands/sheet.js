@@ -32,7 +32,9 @@ export function headsOf(value) {
 // One picture: waits, shows where the denoising is, then the picture itself.
 function cell(view, row, column) {
   const head = view.heads[column];
+  const title = rowsOf(view.value)[row].title;
   const img = h("img", { alt: "", decoding: "async" });
+  const badge = h("span", { class: "ls-shot-badge", hidden: true }, "your choice");
   const bar = h("span", { class: "ls-progress-fill" });
   const state = h("span", { class: "ls-shot-state" });
   const shot = h(
@@ -44,6 +46,7 @@ function cell(view, row, column) {
       onclick: () => openViewer(view.value, row, column),
     },
     img,
+    badge,
     state,
     h("span", { class: "ls-progress ls-shot-progress" }, bar),
   );
@@ -68,15 +71,19 @@ function cell(view, row, column) {
     shot,
     caption,
   );
-  function update(info, running) {
+  function update(info, running, chosen) {
     const done = Boolean(info && info.done && info.image);
-    const where = info && info.steps ? `${info.step} of ${info.steps}` : "waiting";
+    const at = info && info.steps ? `${info.step} of ${info.steps}` : "waiting";
+    const where = running ? at : "not made";
     const name = view.value.grid ? (info && info.caption) || head.title : head.title;
     node.classList.toggle("is-done", done);
     node.classList.toggle("is-empty", !done && !(info && info.preview));
     shot.disabled = !done;
-    shot.setAttribute("aria-label", done ? `Look at ${name}` : `${name}: ${where}`);
-    state.textContent = done ? "" : running ? where : "not made";
+    shot.setAttribute("aria-label", done ? `Look at ${name}: ${title}` : `${name}: ${where}`);
+    img.alt = `${title}, ${name}`;
+    badge.hidden = !chosen;
+    node.classList.toggle("is-still", !running);
+    state.textContent = done ? "" : where;
     const share = info && info.steps ? info.step / info.steps : 0;
     bar.style.width = `${Math.round(100 * (done ? 1 : share))}%`;
     if (view.value.grid && info && info.caption) swap(caption, info.caption);
@@ -119,7 +126,19 @@ export function sheet(host) {
     swap(host, rows.length ? rows : h("p", { class: "ls-quiet" }, "Reading the request …"));
   }
 
-  return function draw(value) {
+  // Rows scroll together, so that columns stay below each other.
+  host.addEventListener(
+    "scroll",
+    ({ target }) => {
+      for (const other of host.querySelectorAll(".ls-shots"))
+        if (other !== target && other.scrollLeft !== target.scrollLeft)
+          other.scrollLeft = target.scrollLeft;
+    },
+    { capture: true, passive: true },
+  );
+
+  // `chosen` are the columns voted best, by row.
+  return function draw(value, chosen = new Map()) {
     view.value = value;
     view.heads = headsOf(value);
     const now = JSON.stringify([rowsOf(value), view.heads, value.grid]);
@@ -128,7 +147,10 @@ export function sheet(host) {
       build(value);
     }
     const known = new Map((value.cells || []).map((c) => [`${c.prompt}:${c.column}`, c]));
-    for (const [key, one] of view.cells) one.update(known.get(key), value.running);
+    for (const [key, one] of view.cells) {
+      const [row, column] = key.split(":").map(Number);
+      one.update(known.get(key), value.running, (chosen.get(row) || []).includes(column));
+    }
   };
 }
 

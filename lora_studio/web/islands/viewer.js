@@ -5,11 +5,16 @@ import { button, h, icon } from "./dom.js";
 import { showDialog } from "./dialog.js";
 import { imageAddress } from "./face.js";
 
-function divider(left, right) {
-  const under = h("img", { alt: "" });
-  const over = h("img", { alt: "" });
+const SMALL = 256; // pictures of fewer pixels a side may be looked at pixel by pixel
+
+function divider(left, right, prompt) {
+  const under = h("img", {});
+  const over = h("img", {});
   const top = h("div", { class: "ls-slide-top" }, over);
   const line = h("span", { class: "ls-slide-line", "aria-hidden": "true" });
+  const tags = ["left", "right"].map((side) =>
+    h("span", { class: `ls-slide-tag is-${side}`, "aria-hidden": "true" }),
+  );
   const range = h("input", {
     type: "range",
     class: "ls-slide-range",
@@ -20,18 +25,23 @@ function divider(left, right) {
     "aria-label": "Divider between the two pictures",
     oninput: () => place(),
   });
-  const node = h("div", { class: "ls-slide" }, under, top, line, range);
+  const node = h("div", { class: "ls-slide" }, under, top, line, tags, range);
   function place() {
     top.style.clipPath = `inset(0 0 0 ${range.value}%)`;
     line.style.left = `${range.value}%`;
-    range.setAttribute("aria-valuetext", `${range.value} % ${left.now.name}, the rest ${right.now.name}`);
+    const said = `${range.value} % ${left.now.name}, the rest ${right.now.name}`;
+    range.setAttribute("aria-valuetext", said);
   }
   function show() {
-    under.src = imageAddress(left.now.cell.image);
-    over.src = imageAddress(right.now.cell.image);
+    [under, over].forEach((img, at) => {
+      const { cell, name } = [left, right][at].now;
+      img.src = imageAddress(cell.image);
+      img.alt = [prompt, name].filter(Boolean).join(", ");
+      tags[at].textContent = name;
+    });
     place();
   }
-  return { node, show, range };
+  return { node, show, range, under };
 }
 
 function choice(label, cells, side, changed) {
@@ -49,14 +59,30 @@ function choice(label, cells, side, changed) {
 }
 
 function save(side) {
-  const node = h("a", { class: "ls-btn ls-btn-plain", download: "" }, icon("download"));
-  node.append(h("span", null, "Download PNG"));
+  const label = h("span", null);
+  const node = h("a", { class: "ls-btn ls-btn-plain", download: "" }, icon("download"), label);
   const draw = () => {
     node.href = imageAddress(side.now.cell.image);
     const name = side.now.name.toLowerCase().replace(/[^a-z0-9]+/g, "-");
     node.setAttribute("download", `${name}-seed-${side.now.cell.seed}.png`);
+    label.textContent = "Download PNG";
+    node.setAttribute("title", side.now.name);
   };
   return { node, draw };
+}
+
+// A switch between smooth enlargement and bare pixels, once the picture turns out to be small.
+function pixels(pair) {
+  const toggle = h("input", {
+    type: "checkbox",
+    class: "ls-switch",
+    onchange: () => pair.node.classList.toggle("is-pixels", toggle.checked),
+  });
+  const node = h("label", { class: "ls-inline ls-small", hidden: true }, toggle, "Show pixels");
+  pair.under.addEventListener("load", () => {
+    node.hidden = pair.under.naturalWidth >= SMALL;
+  });
+  return node;
 }
 
 export function openViewer(value, row, column) {
@@ -69,14 +95,14 @@ export function openViewer(value, row, column) {
   if (!mine) return;
   const left = { now: cells[0] === mine && cells.length > 1 ? cells[1] : cells[0] };
   const right = { now: mine };
+  const prompt = value.grid ? value.prompt : value.prompts[row];
   const link = save(right);
-  const pair = divider(left, right);
+  const pair = divider(left, right, prompt);
   const show = () => {
     pair.show();
     link.draw();
   };
   const picked = [choice("Left", cells, left, show), choice("Right", cells, right, show)];
-  const prompt = value.grid ? value.prompt : value.prompts[row];
   const swapped = button("Swap", {
     onclick: () => {
       [left.now, right.now] = [right.now, left.now];
@@ -88,18 +114,14 @@ export function openViewer(value, row, column) {
     },
   });
   showDialog({
-    title: mine.name,
+    title: prompt || mine.name,
     kind: "wide",
     body: [
-      h(
-        "p",
-        { class: "ls-quiet ls-small" },
-        [prompt, `seed ${mine.cell.seed}`].filter(Boolean).join(" · "),
-      ),
+      h("p", { class: "ls-quiet ls-small" }, `seed ${mine.cell.seed}`),
       pair.node,
       cells.length > 1 ? h("div", { class: "ls-viewer-pair" }, picked, swapped) : null,
     ],
-    footer: [link.node],
+    footer: [link.node, pixels(pair)],
   });
   show();
   pair.range.focus();

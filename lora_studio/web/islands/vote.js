@@ -70,7 +70,7 @@ export function vote(host, ballot, finished) {
     try {
       const told = await post("api/votes", { id, base, columns, rows, votes });
       document.dispatchEvent(new Event("ls-votes-changed"));
-      return finished(told);
+      return finished({ ...told, chosen: new Map(votes.map(({ row, best }) => [row, best])) });
     } catch (error) {
       toast(error.message, { kind: "error" });
       return finished(null);
@@ -132,7 +132,10 @@ export function vote(host, ballot, finished) {
                 "aria-label": `Picture ${place + 1} is best`,
                 onclick: () => cast([column]),
               },
-              h("img", { src: imageAddress(ballot.images.get(`${row}:${column}`)), alt: "" }),
+              h("img", {
+                src: imageAddress(ballot.images.get(`${row}:${column}`)),
+                alt: `Picture ${place + 1}`,
+              }),
               h("kbd", { "aria-hidden": "true" }, String(place + 1)),
             ),
           ),
@@ -144,7 +147,7 @@ export function vote(host, ballot, finished) {
           button("Skip", { class: "ls-vote-skip", onclick: () => cast([]) }),
           votes.length ? button("Undo", { kind: "quiet", onclick: undo }) : null,
           button("Stop here", { kind: "quiet", onclick: end }),
-          h("span", { class: "ls-help" }, `Keys: 1–${count} best, T equal, S skip, U undo.`),
+          h("span", { class: "ls-help ls-vote-keys" }, `Keys: 1–${count} best, T equal, S skip, U undo.`),
         ),
       ),
     );
@@ -152,4 +155,5 @@ export function vote(host, ballot, finished) {
 
   document.addEventListener("keydown", key, true);
   draw();
+  host.scrollIntoView({ block: "center" });
 }

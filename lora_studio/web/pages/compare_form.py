@@ -54,7 +54,7 @@ class Fields:
         return prompts_of(values[self.drawn if images else self.prompts])
 
     def sampling(self, values: Values, images: bool) -> dict[str, Any]:
-        """What the visitor set; of images, 0 is the model's own."""
+        """What the visitor set; of images, an empty field is the model's own."""
         if not images:
             return {
                 "temperature": float(values[self.temperature] or 0),
@@ -130,7 +130,7 @@ def _prompt_fields() -> dict[str, Any]:
 
 
 def _number(label: str, value: float | None, low: float, high: float | None, **more: Any) -> Any:
-    return gr.Number(value, label=label, minimum=low, maximum=high, min_width=80, **more)
+    return gr.Number(value, label=label, minimum=low, maximum=high, min_width=72, **more)
 
 
 def _text_numbers() -> dict[str, Any]:
@@ -144,18 +144,18 @@ def _text_numbers() -> dict[str, Any]:
 
 
 def _image_numbers() -> dict[str, Any]:
-    image: dict[str, Any] = {"elem_classes": FOR_IMAGES}
+    image: dict[str, Any] = {"elem_classes": FOR_IMAGES, "placeholder": "auto"}
     whole: dict[str, Any] = {"precision": 0, **image}
-    with gr.Row(elem_classes=["ls-tight", *FOR_IMAGES]):
-        steps = _number("Steps", 0, 0, 200, elem_id="ls-steps", **whole)
-        guidance = _number("Guidance", 0, 0, 30, step=0.5, **image)
-        width = _number("Width", 0, 0, 2048, **whole)
-        height = _number("Height", 0, 0, 2048, **whole)
+    with gr.Row(elem_id="ls-image-numbers", elem_classes=["ls-tight", *FOR_IMAGES]):
+        steps = _number("Steps", None, 0, 200, elem_id="ls-steps", **whole)
+        guidance = _number("Guidance", None, 0, 30, step=0.5, **image)
+        width = _number("Width", None, 0, 2048, **whole)
+        height = _number("Height", None, 0, 2048, **whole)
     scheduler = gr.Dropdown(
         SAMPLERS,
         value="",
         label="Sampler",
-        info="0 in the fields above is the model's own value too.",
+        info="Fields left empty take the model's own value too.",
         elem_classes=FOR_IMAGES,
     )
     return {
