@@ -34,12 +34,12 @@ class Gate:
     """The vectors of every gated module.
 
     Args:
-        modules: module path ("unet....to_q") -> name of `VECTORS` -> (d_out,) float32; modules that
-            are missing let everything pass.
+        modules: module path ("unet....to_q") -> name of `VECTORS` -> (d_out,) float32 array
+            (tensors while it is fitted); modules that are missing let everything pass.
         facts: how it was fitted.
     """
 
-    modules: Mapping[str, Mapping[str, np.ndarray]]
+    modules: Mapping[str, Mapping[str, Any]]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -55,7 +55,7 @@ class AttentionRules:
         size: tuple[int, int],
     ) -> None:
         known = getattr(denoiser, "attn_processors", None)
-        if not known or any("transformer_blocks" not in name for name in known):
+        if not known or any(".attentions." not in name for name in known):
             raise InvalidRequest(
                 "This model's attention cannot be looked into. Choose a method without attention, "
                 "such as Composite or Regions."
@@ -120,7 +120,7 @@ class AttentionRules:
             return shares @ v
         if cross or not any(plan and plan.apart for plan in self._plans):
             return scaled_dot_product_attention(q, k, v)
-        out = torch.empty_like(q)
+        out = v.new_empty(*q.shape[:3], v.shape[-1])
         for picture, rows in self._groups:
             plan = self._plans[picture]
             sees = self._sees(picture, q.shape[2], q.device) if plan and plan.apart else None

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear
@@ -64,10 +63,10 @@ def weighted(pieces: Sequence[tuple[Piece, float]]) -> Piece:
     )
 
 
-def behind(pieces: Sequence[tuple[Piece, float]], vectors: Mapping[str, np.ndarray]) -> GatedPiece:
-    """The weighted pieces behind a gate's vectors of their module."""
+def behind(pieces: Sequence[tuple[Piece, float]], vectors: Mapping[str, Any]) -> GatedPiece:
+    """The weighted pieces behind a gate's vectors of their module, arrays or tensors."""
     like = pieces[0][0].B
-    given = {name: torch.from_numpy(vector).to(like) for name, vector in vectors.items()}
+    given = {name: torch.as_tensor(vector).to(like) for name, vector in vectors.items()}
     return GatedPiece(tuple(weighted([one]) for one in pieces), **given)
 
 

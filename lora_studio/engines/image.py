@@ -5,9 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from lora_studio.engines.adapter_bank import AdapterBank
 from lora_studio.engines.attention import AttentionRules
+from lora_studio.engines.calls import Call, outside
 from lora_studio.engines.denoising import Conductor, Listener
 from lora_studio.engines.guiding import guided
 from lora_studio.engines.loading import choose_device
@@ -27,23 +27,13 @@ from lora_studio.engines.settling import grid, sampler, settled
 from lora_studio.engines.watching import attention_rules
 from lora_studio.errors import LoraStudioError
 
-__all__ = ["Denoising", "ImageEngine", "ImageRow", "Picture", "StepUpdate", "plain"]
+__all__ = ["Call", "Denoising", "ImageEngine", "ImageRow", "Picture", "StepUpdate", "plain"]
 
 log = logging.getLogger(__name__)
 
 MAX_PIXELS = 4 << 20
 """Pixels of the pictures of one batch; more pictures wait for the next batch."""
 DEFAULT_MAX_BATCH = 64
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """One recorded evaluation of the denoiser: what the pipeline gave it, and the prediction."""
-
-    step: int
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
-    prediction: Tensor
 
 
 class ImageEngine:
@@ -125,7 +115,6 @@ class ImageEngine:
             pictures += made
         return pictures
 
-    @torch.inference_mode()
     def record(
         self,
         rows: Sequence[ImageRow],
@@ -140,24 +129,31 @@ class ImageEngine:
 
         def keep(step: int, args: Any, kwargs: Any, prediction: Tensor) -> None:
             if step in steps:
-                calls.append(Call(step, args, dict(kwargs), prediction))
+                calls.append(outside(Call(step, args, dict(kwargs), prediction)))
 
         with self._memory(len(rows)):
             self._batch(rows, wish, None, check or _never, 0, keep)
         return calls
 
-    @torch.inference_mode()
     def replay(
-        self, calls: Sequence[Call], rows: Sequence[ImageRow], wish: Denoising
+        self,
+        calls: Sequence[Call],
+        rows: Sequence[ImageRow],
+        wish: Denoising,
+        *,
+        gradients: bool = False,
     ) -> list[Tensor]:
         """What the denoiser would have answered to recorded calls under other plans.
 
         Args:
             rows: those of the recording, under the plans of interest.
+            gradients: whether the answers can be differentiated by what the plans hold.
         """
         wish, found = self.settled(wish), list[Tensor]()
-        with self._memory(len(rows)):
-            embeds = self._embeds(rows, wish)
+        calm = torch.enable_grad if gradients else torch.inference_mode
+        with self._memory(len(rows)), calm():
+            with torch.no_grad():
+                embeds = self._embeds(rows, wish)
             for call in calls:
                 conductor = self._conductor(
                     rows,

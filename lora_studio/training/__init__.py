@@ -1,0 +1,1 @@
+"""Fits what is light: gates, and later routers and retriever heads."""
