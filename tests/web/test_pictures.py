@@ -54,6 +54,23 @@ def placed_in_the_search(url: str) -> None:
     pytest.fail("some image adapters never found their place in the search")
 
 
+def test_the_modality_that_was_chosen_looks_chosen(page: Page):
+    box = page.get_by_label("Images", exact=False).first
+    before = box.evaluate("node => getComputedStyle(node).backgroundColor")
+    box.check()
+    page.wait_for_function("document.querySelectorAll('.ls-card[data-id]').length < 30")
+    box = page.get_by_label("Images", exact=False).first
+    assert box.is_checked()
+    assert box.evaluate("node => getComputedStyle(node).backgroundColor") != before
+
+
+def test_fields_left_to_the_model_are_empty(page: Page):
+    pick_both(page)
+    open_tab(page, "Compare")
+    steps = page.locator("#ls-steps input")
+    assert (steps.input_value(), steps.get_attribute("placeholder")) == ("", "auto")
+
+
 def run(page: Page, prompt: str, *columns: str) -> None:
     page.locator("#ls-image-prompts textarea").fill(prompt)
     page.locator("#ls-steps input").fill(STEPS)
@@ -107,12 +124,19 @@ def test_two_pictures_of_a_row_meet_under_a_divider(page: Page):
     run(page, "a red ball", style)
     page.locator(".ls-shot").nth(1).click()
     page.wait_for_selector(".ls-slide")
+    described = page.locator(".ls-slide img").evaluate_all("nodes => nodes.map((n) => n.alt)")
+    assert described == ["a red ball, Base model", f"a red ball, {style}"]
     top = page.locator(".ls-slide-top")
     before = top.evaluate("node => node.style.clipPath")
     page.keyboard.press("ArrowRight")
     page.wait_for_function(
         "was => document.querySelector('.ls-slide-top').style.clipPath !== was", arg=before
     )
+    page.get_by_text("Show pixels").click()
+    rendering = page.locator(".ls-slide img").first.evaluate(
+        "node => getComputedStyle(node).imageRendering"
+    )
+    assert rendering == "pixelated"
     with page.expect_download() as download:
         page.get_by_role("link", name="Download PNG").click()
     assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
@@ -135,6 +159,7 @@ def test_a_blind_vote_hides_titles_and_is_still_there_after_a_reload(page: Page)
     page.keyboard.press("t")
     page.wait_for_selector(".ls-verdict")
     assert style in page.locator(".ls-compare").inner_text()
+    assert page.locator(".ls-shot-badge:visible").count() == 3  # one choice, one tie of two
     rates = page.locator(".ls-ballots-panel tbody tr:not(.ls-table-group)").all_inner_texts()
     assert len(rates) >= 2
     page.wait_for_timeout(500)

@@ -16,6 +16,9 @@ const USUAL = {
   method: "",
 };
 
+const SYNTAX =
+  "0-1.2 (+0.4) counts from 0 to 1.2 in steps of 0.4; 0, 0.5, 1 are just these values.";
+
 function options() {
   const weights = session.basket
     .filter((row) => row.enabled)
@@ -58,7 +61,8 @@ function axis(name, start, methods) {
       value: USUAL[kind],
       placeholder: kind === "prompt" ? "One prompt a line" : "0-1.2 (+0.2), or 0, 0.5, 1",
     });
-    swap(place, field);
+    const numbers = kind === "prompt" ? null : h("p", { class: "ls-help" }, SYNTAX);
+    swap(place, field, numbers);
     read = () => field.value;
   }
   select.addEventListener("change", draw);
@@ -114,11 +118,6 @@ export function mount({ host, props, trigger }) {
         `of ${names}, with the first prompt and the seed above.`,
       ),
       h("div", { class: "ls-axes-pair" }, x.node, y.node),
-      h(
-        "p",
-        { class: "ls-help" },
-        "0-1.2 (+0.4) counts from 0 to 1.2 in steps of 0.4, and 0, 0.5, 1 are just these values.",
-      ),
       button("Draw the grid", {
         class: "ls-grid-go",
         onclick: () => {

@@ -7,7 +7,7 @@ import { openViewer } from "./viewer.js";
 
 const passesText = (column) =>
   Number.isFinite(column.passes) && column.passes > 1.01
-    ? `${fixed(column.passes, 1)} passes a step`
+    ? `${fixed(column.passes, 1)} calls a step`
     : "";
 
 function hue(column, place) {
@@ -123,7 +123,8 @@ export function sheet(host) {
         ),
       );
     });
-    swap(host, rows.length ? rows : h("p", { class: "ls-quiet" }, "Reading the request …"));
+    const nothing = value.running ? "Reading the request …" : "No picture was made.";
+    swap(host, rows.length ? rows : h("p", { class: "ls-quiet" }, nothing));
   }
 
   // Rows scroll together, so that columns stay below each other.
@@ -141,7 +142,8 @@ export function sheet(host) {
   return function draw(value, chosen = new Map()) {
     view.value = value;
     view.heads = headsOf(value);
-    const now = JSON.stringify([rowsOf(value), view.heads, value.grid]);
+    const rows = rowsOf(value);
+    const now = JSON.stringify([rows, view.heads, value.grid, rows.length ? null : value.running]);
     if (now !== shape) {
       shape = now;
       build(value);

@@ -14,6 +14,7 @@ from lora_studio.web.island import island
 MAX_PROMPTS = 16
 FOR_TEXT = ["ls-only-text"]
 FOR_IMAGES = ["ls-only-images"]
+EMPTY = "() => [null, null, null, null]"  # Gradio draws a number that starts empty as 0
 SAMPLERS = [
     ("The model's own", ""),
     ("DPM++ 2M", "dpm++ 2m"),
@@ -100,6 +101,8 @@ def build(session: gr.HTML, suites: list[dict[str, str]]) -> tuple[Fields, gr.HT
         with gr.Column(scale=2, min_width=300, elem_classes=["ls-panel"]):
             island("columns", elem_id="ls-columns")
             numbers = _text_numbers() | _image_numbers()
+    automatic = [numbers[name] for name in ("steps", "guidance", "width", "height")]
+    session.base(None, None, automatic, js=EMPTY, show_progress="hidden", api_visibility="private")
     return Fields(session, **texts, **numbers), hint, chosen
 
 
