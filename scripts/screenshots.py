@@ -1,6 +1,8 @@
 """Takes the README's pictures from a running studio: `python scripts/screenshots.py http://...`.
 
-Goes the newcomer's path: three good neighbours, map, composition, comparison.
+Goes the newcomer's path, three good neighbours, map, composition, comparison; then the path of
+images: an object and a style in regions of one picture, and a comparison of pictures. A second
+argument names another folder to put them in.
 """
 
 from __future__ import annotations
@@ -20,13 +22,22 @@ PROMPTS = (
 )
 
 
+DRAWN = ("a red star on the left", "a blue house, neon style")
+SCHEDULES = ("LoRA-LEGO", "LoRA Composite", "LoRA Switch", "Cached composite")
+
+
+def folder() -> Path:
+    """Where the pictures go."""
+    return Path(sys.argv[2]) if len(sys.argv) > 2 else FOLDER
+
+
 def shoot(page: Page, name: str, height: int = 850) -> None:
     """Saves the top of the page once it has come to rest."""
     page.wait_for_timeout(1500)
     page.set_viewport_size({"width": 1360, "height": height})
     page.mouse.move(0, 0)
     page.wait_for_timeout(500)
-    page.screenshot(path=FOLDER / f"{name}.png")
+    page.screenshot(path=folder() / f"{name}.png")
 
 
 def tour(page: Page) -> None:
@@ -57,14 +68,48 @@ def tour(page: Page) -> None:
     shoot(page, "compare", 1140)
 
 
+def tour_of_images(page: Page) -> None:
+    """Regions with words of their own, and pictures side by side."""
+    page.get_by_role("tab", name="Gallery").click()
+    page.locator(".ls-search-input").fill("")
+    page.get_by_label("Images", exact=False).first.check()
+    for title in ("Star (good neighbour)", "Neon style (good neighbour)"):
+        heading = page.get_by_role("heading", name=title, exact=True)
+        page.locator(".ls-card", has=heading).first.locator(".ls-pick").click()
+    page.wait_for_function("document.body.classList.contains('ls-images')")
+    page.get_by_role("tab", name="Compose").click()
+    page.locator("#ls-method-name").select_option("regional_attention")
+    names = page.locator("#ls-regions [data-name]")
+    for place, moves in enumerate(("ArrowLeft", "ArrowRight")):
+        names.nth(place).click()
+        page.locator(".ls-region").nth(place).focus()
+        for _ in range(12):
+            page.keyboard.press(moves)
+        page.locator("#ls-region-words").fill(DRAWN[place])
+    page.locator("#ls-dry").click()
+    page.wait_for_selector(".ls-plan-body .ls-figures")
+    shoot(page, "regions", 1240)
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_role("button", name="Use the basket").click()
+    for label in SCHEDULES:
+        page.locator("#ls-columns select").select_option(label=label)
+    page.locator("#ls-image-prompts textarea").fill("\n".join(DRAWN))
+    page.locator("#ls-run").click()
+    page.wait_for_selector(".ls-compare[data-state=running]")
+    page.wait_for_selector(".ls-compare[data-state=done]", timeout=300_000)
+    page.evaluate("window.scrollTo(0, 0)")
+    shoot(page, "pictures", 1320)
+
+
 def main() -> None:
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    folder().mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1360, "height": 850})
         page.goto(sys.argv[1])
         tour(page)
+        tour_of_images(page)
         browser.close()
 
 

@@ -15,6 +15,14 @@ async function blocksOf(id) {
   return known.get(id);
 }
 
+// "unet.down_blocks.1" is "down 1", "unet.mid_block" is "mid", "text_encoder" is "text encoder".
+const short = (block) =>
+  block
+    .replace(/^(unet|transformer)\./, "")
+    .replace(/_blocks?\b\.?/, " ")
+    .replaceAll("_", " ")
+    .trim();
+
 function slider(item, { block, modules }) {
   const value = () => (item.blocks || {})[block] ?? 1;
   const number = h("output", { class: "ls-num" }, fixed(value()));
@@ -39,7 +47,7 @@ function slider(item, { block, modules }) {
   return h(
     "div",
     { class: "ls-block-row" },
-    h("span", { class: "ls-mono", title: `${modules} modules` }, block),
+    h("span", { class: "ls-small", title: `${block}, ${modules} modules` }, short(block)),
     range,
     number,
   );

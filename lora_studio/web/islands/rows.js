@@ -78,7 +78,7 @@ function row(item) {
       ),
       h(
         "span",
-        { class: "ls-quiet ls-small ls-nowrap" },
+        { class: "ls-row-rank ls-quiet ls-small ls-nowrap" },
         item.max_rank ? `rank ${item.max_rank}` : "",
       ),
       button(
