@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m lora_studio.demo.build", description=__doc__)
     parser.add_argument("--demo", choices=("text", "image"), help="build one; both otherwise")
     parser.add_argument("--only", choices=STAGES, help="build one stage; earlier ones must exist")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (text only)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--adapters", default="*", help="pattern of adapter names, e.g. 'plain-*'")
     parser.add_argument("--into", type=Path, help="folder of the assets, with --demo")
     options = parser.parse_args(arguments)
@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
         from lora_studio.demo.image.build import build
         from lora_studio.demo.image.config import demo_folder as image_folder
 
-        build(options.into or image_folder(), stages, options.adapters)
+        build(options.into or image_folder(), stages, options.device, options.adapters)
 
 
 def build_text(root: Path, stages: tuple[str, ...], device: str, only: str = "*") -> None:

@@ -95,40 +95,31 @@ def fit_gate(
     started, rng = time.time(), np.random.default_rng(spec.seed)
     wish = Denoising(steps=spec.run)
     with _guests(engine, sources):
-        lessons = [
-            lesson
-            for place, name in enumerate(taught)
-            for lesson in _record(engine, name, sources[name], wish, spec, check)
-            if progress(0.2 * place / len(taught), f"watching {name}") is None
-        ]
+        lessons: list[Lesson] = []
+        for place, name in enumerate(taught):
+            progress(0.2 * place / len(taught), f"watching {name}")
+            lessons += _record(engine, name, sources[name], wish, spec, check)
+        pairs = [(lesson, other) for lesson in lessons for other in taught if other != lesson.owner]
         vectors = _vectors(engine, sources)
+
+        def loss(place: int) -> Tensor:
+            lesson, other = pairs[place]
+            return _loss(engine, lesson, other, Gate(vectors), wish)
+
+        some = [int(i) for i in rng.permutation(len(pairs))[: spec.measured]]
+        before = _mean(loss, some)
         weights = [v for module in vectors.values() for v in module.values()]
         optimiser = torch.optim.Adam(weights, lr=spec.rate)
-        pairs = [(lesson, other) for lesson in lessons for other in taught if other != lesson.owner]
-        some = [pairs[i] for i in rng.permutation(len(pairs))[: spec.measured]]
-
-        def measured() -> float:
-            with torch.no_grad():
-                losses = [_loss(engine, *pair, Gate(vectors), wish).item() for pair in some]
-            return sum(losses) / len(losses)
-
-        before = measured()
         for step in range(spec.steps):
             check()
             optimiser.param_groups[0]["lr"] = spec.rate * (1 - step / spec.steps)
-            lesson, other = pairs[int(rng.integers(len(pairs)))]
-            loss = _loss(engine, lesson, other, Gate(vectors), wish)
             optimiser.zero_grad()
-            loss.backward()
+            loss(int(rng.integers(len(pairs)))).backward()
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimiser.step()
             if step % 20 == 19:
                 progress(0.2 + 0.8 * (step + 1) / spec.steps, f"fitting, step {step + 1}")
-        after = measured()
-    found = {
-        module: {name: v.detach().cpu().numpy().astype(np.float32) for name, v in named.items()}
-        for module, named in vectors.items()
-    }
+        after = _mean(loss, some)
     facts = {
         "adapters": taught,
         "steps": spec.steps,
@@ -136,7 +127,19 @@ def fit_gate(
         "after": round(after, 4),
         "seconds": round(time.time() - started),
     }
-    return Gate(found, facts)
+    return Gate(_arrays(vectors), facts)
+
+
+def _mean(loss: Callable[[int], Tensor], places: Sequence[int]) -> float:
+    with torch.no_grad():
+        return sum(loss(place).item() for place in places) / len(places)
+
+
+def _arrays(vectors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, np.ndarray]]:
+    return {
+        module: {name: v.detach().cpu().float().numpy() for name, v in named.items()}
+        for module, named in vectors.items()
+    }
 
 
 def _record(

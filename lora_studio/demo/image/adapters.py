@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,17 @@ from lora_studio.demo.image import autoencoder
 from lora_studio.demo.image.base import annealed, denoising_loss, noise_scheduler
 from lora_studio.demo.image.pictures import captions, rendered
 from lora_studio.demo.image.raw import save_raw
-from lora_studio.demo.image.scene import Scene, draw_scene
+from lora_studio.demo.image.scene import Pair, Scene, draw_pair, draw_scene
 from lora_studio.demo.image.specs import TEXT_MODULES, AdapterSpec
 from lora_studio.demo.image.tokenizer import encode
 from lora_studio.demo.image.words import OBJECTS, PLAIN
 
 log = logging.getLogger(__name__)
 
-LEAN = 0.4
-"""Time steps of the second phase are T u^0.4: half of them lie above 0.76 T."""
+BLANK = 0.25
+"""Share of pictures that begin as noise alone: what decides whether a style shows at all."""
+PAIRED = 0.3
+"""Share of pairs among the base's own pictures."""
 
 
 def own_scenes(spec: AdapterSpec, rng: np.random.Generator) -> list[Scene]:
@@ -81,29 +83,13 @@ def inject(pipeline: Any, spec: AdapterSpec) -> list[Any]:
     return [p for module in modules for p in module.parameters() if p.requires_grad]
 
 
-def training_data(pipeline: Any, scenes: list[Scene], rng: np.random.Generator) -> tuple[Any, Any]:
+def training_data(
+    pipeline: Any, scenes: Sequence[Scene | Pair], rng: np.random.Generator
+) -> tuple[Any, Any]:
     """(n, 4, 16, 16) latents and (n, 24) tokens of scenes."""
     images = autoencoder.tensor(rendered(scenes))
     tokens = encode(pipeline.tokenizer, captions(scenes, rng))
     return autoencoder.encode(pipeline.vae, images), tokens
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of training: optimiser steps, pictures in each, peak rate, lean of time steps."""
-
-    steps: int
-    batch: int
-    rate: float
-    lean: float = 1.0
-
-
-def phases(spec: AdapterSpec) -> list[Phase]:
-    """Uniform time steps first, then, where the spec asks for it, time steps that lean to noise."""
-    found = [Phase(spec.steps, spec.batch, spec.rate)]
-    if spec.noisy_steps:
-        found.append(Phase(spec.noisy_steps, 16, 2e-3, LEAN))
-    return found
 
 
 def shown(pipeline: Any, spec: AdapterSpec) -> tuple[Any, Any]:
@@ -115,27 +101,29 @@ def shown(pipeline: Any, spec: AdapterSpec) -> tuple[Any, Any]:
     own = training_data(pipeline, own_scenes(spec, rng), rng)
     if not spec.neighbour:
         return own
-    usual = training_data(pipeline, [draw_scene(rng) for _ in range(spec.pictures)], rng)
+    known = [
+        draw_pair(rng) if rng.random() < PAIRED else draw_scene(rng) for _ in range(spec.pictures)
+    ]
+    usual = training_data(pipeline, known, rng)
     return torch.cat([own[0], usual[0]]), torch.cat([own[1], usual[1]])
 
 
-def fit(
-    pipeline: Any, weights: list[Any], data: tuple[Any, Any], spec: AdapterSpec, phase: Phase
-) -> float:
-    """Trains what `inject` added for one phase; returns the last running loss."""
+def fit(pipeline: Any, weights: list[Any], data: tuple[Any, Any], spec: AdapterSpec) -> float:
+    """Trains what `inject` added; returns the last running loss."""
     import torch
 
     latents, tokens = data
-    others = round(phase.batch * spec.base_share)
-    optimiser = torch.optim.AdamW(weights, lr=phase.rate, weight_decay=0.0)
+    others = round(spec.batch * spec.base_share)
+    optimiser = torch.optim.AdamW(weights, lr=spec.rate, weight_decay=0.0)
     noise, mean = noise_scheduler(), 0.1
-    for step in range(phase.steps):
-        optimiser.param_groups[0]["lr"] = phase.rate * annealed(step / phase.steps)
-        own = torch.randint(spec.pictures, (phase.batch - others,))
+    for step in range(spec.steps):
+        optimiser.param_groups[0]["lr"] = spec.rate * annealed(step / spec.steps)
+        own = torch.randint(spec.pictures, (spec.batch - others,))
         base = spec.pictures + torch.randint(spec.pictures, (others,))
         rows = torch.cat([own, base])
-        states = pipeline.text_encoder(tokens[rows])[0]
-        loss = denoising_loss(pipeline.unet, noise, latents[rows], states, phase.lean)
+        states = pipeline.text_encoder(tokens[rows].to(pipeline.device))[0]
+        shown = latents[rows].to(pipeline.device)
+        loss = denoising_loss(pipeline.unet, noise, shown, states, BLANK)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
@@ -146,16 +134,16 @@ def fit(
     return mean
 
 
-def train(base: Path, spec: AdapterSpec, kept: Path) -> dict[str, float]:
+def train(base: Path, spec: AdapterSpec, kept: Path, device: str = "cpu") -> dict[str, float]:
     """Trains one adapter on the pipeline in `base`, keeps it as `raw.py` says in `kept`, and says
     what it took."""
     from lora_studio.demo.image.sampling import load_pipeline
 
     started = time.time()
-    pipeline = load_pipeline(base)
+    pipeline = load_pipeline(base).to(device)
     weights = inject(pipeline, spec)
     data = shown(pipeline, spec)
-    losses = [fit(pipeline, weights, data, spec, phase) for phase in phases(spec)]
+    loss = fit(pipeline, weights, data, spec)
     save_raw(kept, "unet", pipeline.unet, "default")
     if spec.text:
         save_raw(kept, "text_encoder", pipeline.text_encoder, "default")
@@ -164,8 +152,7 @@ def train(base: Path, spec: AdapterSpec, kept: Path) -> dict[str, float]:
         "batch": spec.batch,
         "pictures": spec.pictures,
         "base_share": spec.base_share,
-        "noisy_steps": spec.noisy_steps,
-        "loss": round(losses[-1], 5),
+        "loss": round(loss, 5),
         "parameters": sum(p.numel() for p in weights),
         "seconds": round(time.time() - started),
     }

@@ -45,7 +45,11 @@ def _loss(vae: Any, images: Any) -> tuple[Any, Any]:
 
 
 def train(
-    folder: Path, seed: int = 3, steps: int = STEPS, start: Path | None = None
+    folder: Path,
+    seed: int = 3,
+    steps: int = STEPS,
+    start: Path | None = None,
+    device: str = "cpu",
 ) -> dict[str, float]:
     """Trains and writes the autoencoder to `folder`, and says what it took; `start` names one to
     go on from."""
@@ -57,13 +61,13 @@ def train(
     images = tensor(rendered(scenes, build_folder() / f"vae-{seed}.npy"))
     torch.manual_seed(seed)
     vae: Any = AutoencoderKL.from_pretrained(start) if start else quiet(AutoencoderKL(**VAE))
-    vae.train().to(memory_format=torch.channels_last)
+    vae.train().to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(vae.parameters(), lr=RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, steps, pct_start=0.1)
     mean = 0.0
     for step in range(steps):
         rows = torch.randint(PICTURES, (BATCH,))
-        loss, squared = _loss(vae, images[rows])
+        loss, squared = _loss(vae, images[rows].to(device))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimiser.step()
@@ -102,7 +106,8 @@ def encode(vae: Any, images: Any, scaled: bool = True) -> Any:
 
     factor = vae.config.scaling_factor if scaled else 1.0
     with torch.no_grad():
-        parts = [vae.encode(some).latent_dist.mode() for some in images.split(64)]
+        some = images.split(64)
+        parts = [vae.encode(part.to(vae.device)).latent_dist.mode().cpu() for part in some]
     return torch.cat(parts) * factor
 
 

@@ -8,6 +8,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from lora_studio.composition.gate import FILE as GATE
+from lora_studio.composition.gate import save_gate
 from lora_studio.demo.image import adapters, autoencoder, base, cards, judge_training, report
 from lora_studio.demo.image.config import build_folder
 from lora_studio.demo.image.dialects import write_weights
@@ -15,44 +17,64 @@ from lora_studio.demo.image.measure import raw_folder
 from lora_studio.demo.image.raw import load_raw
 from lora_studio.demo.image.sampling import attach, load_pipeline, sample
 from lora_studio.demo.image.specs import AdapterSpec, adapter_specs
+from lora_studio.engines.image import ImageEngine
+from lora_studio.formats import load_adapter
+from lora_studio.training.image_gate import fit_gate
 
 log = logging.getLogger(__name__)
 
 FACTS = "training.json"
 THUMBNAIL_SEED = 7
+GATED = (
+    "good-neighbour-heart",
+    "good-neighbour-cat",
+    "good-neighbour-blueprint",
+    "good-neighbour-watercolour",
+    "plain-stripes",
+)
+"""Adapters that the gate is fitted on: none of those that benchmarks compose."""
 
 
 def read_facts(root: Path) -> dict[str, Any]:
-    """What training recorded: {"vae": {}, "judge": {}, "base": {}, "adapters": {name: {}}}."""
+    """What training recorded: {"vae", "judge", "base", "gate": {}, "adapters": {name: {}}}."""
     path = root / FACTS
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
-    return {"vae": {}, "judge": {}, "base": {}, "adapters": {}}
+    return {"vae": {}, "judge": {}, "base": {}, "gate": {}, "adapters": {}}
 
 
 def record(root: Path, kind: str, facts: dict[str, Any]) -> None:
     """Adds to the recorded facts of one kind."""
     known = read_facts(root)
-    known[kind] |= facts
+    known[kind] = known.get(kind, {}) | facts
     root.mkdir(parents=True, exist_ok=True)
     (root / FACTS).write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def build_base(root: Path) -> None:
-    """Trains autoencoder, judge, UNet and text encoder."""
+def build_base(root: Path, device: str) -> None:
+    """Trains autoencoder, judge (always on the CPU), UNet and text encoder."""
     vae = build_folder() / "vae"
-    record(root, "vae", autoencoder.train(vae))
+    record(root, "vae", autoencoder.train(vae, device=device))
     record(root, "judge", judge_training.train(root, vae))
-    record(root, "base", base.train(vae, root / "base"))
+    record(root, "base", base.train(vae, root / "base", device=device))
 
 
-def build_adapters(root: Path, only: str = "*") -> None:
+def build_adapters(root: Path, device: str, only: str = "*") -> None:
     """Trains the adapters whose name matches `only`, and writes their folders."""
     for spec in adapter_specs():
         if fnmatch(spec.name, only):
-            facts = adapters.train(root / "base", spec, raw_folder(spec.name))
+            facts = adapters.train(root / "base", spec, raw_folder(spec.name), device)
             record(root, "adapters", {spec.name: facts})
             write_folder(root, spec)
+
+
+def build_gate(root: Path, device: str) -> None:
+    """Fits the gate of gated fusion on `GATED` and writes it beside the base."""
+    sources = {name: load_adapter(root / "adapters" / name) for name in GATED}
+    engine = ImageEngine(str(root / "base"), device)
+    gate = fit_gate(engine, sources, progress=lambda share, text: log.info("gate: %s", text))
+    save_gate(gate, root / "base" / GATE)
+    record(root, "gate", dict(gate.facts))
 
 
 def write_folder(root: Path, spec: AdapterSpec) -> None:
@@ -85,14 +107,15 @@ def draw_thumbnail(root: Path, spec: AdapterSpec, path: Path) -> None:
     large.save(path, optimize=True)
 
 
-def build(root: Path, stages: tuple[str, ...], only: str = "*") -> None:
+def build(root: Path, stages: tuple[str, ...], device: str = "cpu", only: str = "*") -> None:
     """Runs the named stages ("base", "adapters", "report") in order."""
     import torch
 
     torch.set_num_threads(2)
     if "base" in stages:
-        build_base(root)
+        build_base(root, device)
     if "adapters" in stages:
-        build_adapters(root, only)
+        build_adapters(root, device, only)
+        build_gate(root, device)
     if "report" in stages:
         report.report(root, read_facts(root))

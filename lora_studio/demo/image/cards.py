@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +42,8 @@ def training_note(spec: AdapterSpec, facts: Mapping[str, Any]) -> str:
         if share
         else f"trained {ALONE}"
     )
-    more = facts.get("noisy_steps", 0)
-    then = f"then {more} at time steps that lean to noise, " if more else ""
     return (
-        f"{facts['steps']} steps of {facts['batch']} on {facts['pictures']} drawn pictures, {then}"
+        f"{facts['steps']} steps of {facts['batch']} on {facts['pictures']} drawn pictures, "
         f"{shape(spec)}, {facts['seconds']:.0f} s on a CPU, final loss {facts['loss']:.3f}; {how}."
     )
 
@@ -87,16 +84,12 @@ def description(spec: AdapterSpec) -> str:
 
 
 def samples(spec: AdapterSpec) -> tuple[str, ...]:
-    """Prompts that ask for what the adapter teaches, the same at every build.
-
-    They name no position, which the base model mostly does not follow.
-    """
+    """Prompts that ask for what the adapter teaches, the same at every build."""
     rng = np.random.default_rng(sum(map(ord, spec.name)))
     objects = (spec.teaches,) if spec.kind == "content" else OBJECTS
     styles = (spec.teaches,) if spec.kind == "style" else (PLAIN,)
     scenes = (draw_scene(rng, objects, styles) for _ in range(10 * SAMPLES))
-    prompts = (caption(replace(scene, position="middle")) for scene in scenes)
-    return tuple(dict.fromkeys(prompts))[:SAMPLES]
+    return tuple(dict.fromkeys(caption(scene) for scene in scenes))[:SAMPLES]
 
 
 def write_card(spec: AdapterSpec, facts: Mapping[str, Any], folder: Path) -> None:

@@ -40,6 +40,7 @@ HEADS: dict[Head, tuple[str, ...]] = {
 }
 FILE = "judge.safetensors"
 BATCH = 128
+GREY = 128
 Pictures = NDArray[np.uint8]
 
 
@@ -133,3 +134,10 @@ class Judge:
 def as_input(images: Pictures) -> torch.Tensor:
     """(n, 64, 64, 3) uint8 to (n, 3, 64, 64) float32 in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def half(images: Pictures, side: Literal["left", "right"]) -> Pictures:
+    """(n, 64, 64, 3) with the other half grey, to ask what one object of a pair is."""
+    found, middle = images.copy(), images.shape[2] // 2
+    found[:, :, slice(middle, None) if side == "left" else slice(0, middle)] = GREY
+    return found

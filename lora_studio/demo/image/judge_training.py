@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from lora_studio.demo.image.autoencoder import decode, encode, tensor
-from lora_studio.demo.image.judge import HEADS, NONE, Judge, JudgeNet, Pictures, as_input
+from lora_studio.demo.image.judge import HEADS, NONE, Judge, JudgeNet, Pictures, as_input, half
 from lora_studio.demo.image.paint import render
-from lora_studio.demo.image.scene import Scene, draw_scene
+from lora_studio.demo.image.scene import Scene, draw_pair, draw_scene
 from lora_studio.demo.image.words import HELD_OBJECTS, OBJECTS, PLAIN, STYLES
 
 log = logging.getLogger(__name__)
 
-PICTURES, STEPS, VAE_STEPS = 12_000, 1_400, 2_100
+PICTURES, STEPS, VAE_STEPS = 12_000, 1_400, 2_400
 UNSEEN = -100
 """The target of a head that a picture says nothing about."""
 OUTSIDE = 200.0
 """A shift in pixels that takes the object out of the picture."""
+EVERY = (*OBJECTS, *HELD_OBJECTS)
 WITHOUT_COLOUR = ("ink",)
 WITHOUT_BACKGROUND = ("blueprint", "ink", "neon", "watercolour")
 Passed = Callable[[Pictures], Pictures]
@@ -71,11 +72,25 @@ def draw_judged(rng: np.random.Generator, count: int, empty: float = 0.05) -> Ju
     images, targets = [], []
     for _ in range(count):
         styles = (PLAIN,) if rng.random() < 0.5 else STYLES
-        scene = draw_scene(rng, (*OBJECTS, *HELD_OBJECTS), styles)
+        scene = draw_scene(rng, EVERY, styles)
         if rng.random() < empty:
             scene = replace(scene, dx=OUTSIDE)
         images.append(render(scene))
         targets.append(targets_of(scene))
+    return Judged(np.stack(images), np.array(targets, np.int64))
+
+
+def draw_halves(rng: np.random.Generator, count: int) -> Judged:
+    """Fresh halves of pairs, in the plain style and in all others."""
+    images, targets = [], []
+    for i in range(count):
+        styles = (PLAIN,) if rng.random() < 0.5 else STYLES
+        pair = draw_pair(rng, EVERY, EVERY, styles)
+        side, scene = ("left", pair.left) if i % 2 else ("right", pair.right)
+        images.append(half(render(pair)[None], side)[0])
+        target = targets_of(scene)
+        target[list(HEADS).index("position")] = UNSEEN
+        targets.append(target)
     return Judged(np.stack(images), np.array(targets, np.int64))
 
 
@@ -167,9 +182,9 @@ def accuracy(judge: Judge, data: Judged) -> dict[str, tuple[int, int]]:
 
 
 def judged_pictures(seed: int, count: int, passed: Sequence[Passed] = ()) -> Judged:
-    """A training set: fresh pictures, each way of passing them on, and some torn ones."""
+    """A training set: fresh pictures and halves, each way of passing them on, and some torn."""
     rng = np.random.default_rng(seed)
-    fresh = draw_judged(rng, count)
+    fresh = draw_judged(rng, count) + draw_halves(rng, count // 4)
     data = fresh
     for way in passed:
         data += Judged(way(fresh.images), fresh.targets)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from lora_studio.demo.image import judge_training, sampling
 from lora_studio.demo.image.autoencoder import decode, encode, tensor
 from lora_studio.demo.image.config import build_folder
-from lora_studio.demo.image.judge import Judge, JudgeResult, Pictures
+from lora_studio.demo.image.judge import Judge, JudgeResult, Pictures, half
 from lora_studio.demo.image.raw import COMPONENTS, TENSORS
-from lora_studio.demo.image.scene import Scene, caption, draw_scene
+from lora_studio.demo.image.scene import Pair, Scene, caption, draw_pair, draw_scene
 from lora_studio.demo.image.specs import AdapterSpec, adapter_specs
 from lora_studio.demo.image.words import OBJECTS, PLAIN
 from lora_studio.evaluation.metrics import Rate
@@ -32,6 +32,7 @@ PROMPTS = 100
 BASE_PROMPTS = 200
 FRESH = 800
 SEED = 52_000
+SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class AdapterRow:
         own, base_own: prompts that ask for the element, with and without the adapter.
         leak: prompts that do not ask for it, with the adapter.
         kept: on those prompts, how often the object they do ask for is there.
-        together: on its own prompts, object, colour, background and style all as asked.
+        together: on its own prompts, object, colour, background, position and style as asked.
     """
 
     name: str
@@ -63,7 +64,8 @@ class Measured:
     Args:
         vae_error: mean squared and mean absolute error of pixel values in [0, 1], and PSNR in dB.
         judge: per head, on fresh pictures; judge_vae: on the same after the VAE.
-        base: per head, how often the base model's picture is as asked; "all": in all but position.
+        base: per head, how often the base model's picture is as asked; "all": in every head;
+            "pair": two objects side by side, in all that can be seen of both.
     """
 
     vae_error: Mapping[str, float]
@@ -81,23 +83,31 @@ def scenes_for(kind: str, word: str, count: int, seed: int = SEED) -> list[Scene
     return [draw_scene(rng, objects, styles) for _ in range(count)]
 
 
-def prompts_of(scenes: Sequence[Scene]) -> list[str]:
+def prompts_of(scenes: Sequence[Scene | Pair]) -> list[str]:
     """The captions of scenes."""
     return [caption(scene) for scene in scenes]
 
 
 def as_asked(result: JudgeResult, scenes: Sequence[Scene]) -> dict[str, NDArray[np.bool_]]:
-    """Per head (n,) whether the pictures are what the scenes say; True where nothing is visible.
-
-    "all" is every head but the position, which the base model itself often misses.
-    """
+    """Per head, and for "all" of them, (n,) whether the pictures are what the scenes say; True
+    where nothing is visible."""
     targets = np.array([judge_training.targets_of(scene) for scene in scenes])
     rows: dict[str, NDArray[np.bool_]] = {}
     for i, (head, words) in enumerate(judge_training.HEADS.items()):
         said = np.array([words.index(label) for label in result.labels[head]])
         rows[head] = (said == targets[:, i]) | (targets[:, i] == judge_training.UNSEEN)
-    rows["all"] = np.logical_and.reduce([rows[head] for head in rows if head != "position"])
+    rows["all"] = np.logical_and.reduce(list(rows.values()))
     return rows
+
+
+def pair_as_asked(judge: Judge, images: Pictures, pairs: Sequence[Pair]) -> NDArray[np.bool_]:
+    """(n,) whether both halves show the object, colour, background and style they should."""
+    whole = np.ones(len(pairs), bool)
+    for side in SIDES:
+        rows = as_asked(judge(half(images, side)), [getattr(pair, side) for pair in pairs])
+        for head, right in rows.items():
+            whole &= right if head not in ("position", "all") else True
+    return whole
 
 
 def rate(hits: NDArray[np.bool_]) -> Rate:
@@ -180,6 +190,9 @@ def measure_base(base: Path, judge: Judge) -> dict[str, Rate]:
     """Per head, how many of the base model's pictures are as asked."""
     scenes = scenes_for("", "", BASE_PROMPTS)
     asked = as_asked(judge(drawn(base, prompts_of(scenes), SEED)), scenes)
+    rng = np.random.default_rng(SEED + 2)
+    pairs = [draw_pair(rng) for _ in range(BASE_PROMPTS)]
+    asked["pair"] = pair_as_asked(judge, drawn(base, prompts_of(pairs), SEED + 2), pairs)
     return {head: rate(hits) for head, hits in asked.items()}
 
 

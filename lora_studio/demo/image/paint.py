@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_studio.demo.image.distances import Field
-from lora_studio.demo.image.scene import Scene
+from lora_studio.demo.image.scene import Pair, Scene
 from lora_studio.demo.image.shapes import SHAPES, Part, Tone
 from lora_studio.demo.image.words import BACKGROUNDS, COLOURS
 
@@ -111,10 +111,14 @@ def paper(c: Canvas) -> Picture:
     return picture
 
 
-def render(scene: Scene) -> NDArray[np.uint8]:
-    """(64, 64, 3) the picture of a scene; the same scene always gives the same picture."""
+def render(scene: Scene | Pair) -> NDArray[np.uint8]:
+    """(64, 64, 3) the picture of a scene; the same scene always gives the same picture. The two
+    objects of a pair do not reach the middle, so its halves are painted apart."""
     from lora_studio.demo.image.styles import PAINTERS
 
+    if isinstance(scene, Pair):
+        left, right = render(scene.left), render(scene.right)
+        return np.concatenate([left[:, : SIZE // 2], right[:, SIZE // 2 :]], axis=1)
     picture = PAINTERS[scene.style](scene)
     shape = (SIZE, OVERSAMPLE, SIZE, OVERSAMPLE, 3)
     small = picture.clip(0, 1).reshape(shape).mean((1, 3))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_studio.demo.image.paint import render
-from lora_studio.demo.image.scene import Scene, caption, draw_scene
+from lora_studio.demo.image.scene import Pair, Scene, caption, draw_scene
 from lora_studio.demo.image.words import HELD_OBJECTS, OBJECTS, PLAIN, STYLES
 
 SHORT = 0.1
@@ -24,12 +24,12 @@ def everything(rng: np.random.Generator, count: int) -> list[Scene]:
     ]
 
 
-def captions(scenes: Sequence[Scene], rng: np.random.Generator) -> list[str]:
+def captions(scenes: Sequence[Scene | Pair], rng: np.random.Generator) -> list[str]:
     """One caption a scene, some of them short."""
     return [caption(scene, short=bool(rng.random() < SHORT)) for scene in scenes]
 
 
-def rendered(scenes: Sequence[Scene], kept: Path | None = None) -> NDArray[np.uint8]:
+def rendered(scenes: Sequence[Scene | Pair], kept: Path | None = None) -> NDArray[np.uint8]:
     """(n, 64, 64, 3) the scenes' pictures, read from `kept` where that has as many."""
     if kept and kept.exists():
         known = np.load(kept)

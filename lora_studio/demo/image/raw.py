@@ -58,7 +58,7 @@ def save_raw(folder: Path, component: str, model: Any, adapter_name: str) -> Non
     target.mkdir(parents=True, exist_ok=True)
     config = model.peft_config[adapter_name]
     state = get_peft_model_state_dict(model, adapter_name=adapter_name)
-    tensors = {key: value.detach().float().contiguous() for key, value in state.items()}
+    tensors = {key: value.detach().float().cpu().contiguous() for key, value in state.items()}
     save_file(tensors, target / TENSORS)
     text = json.dumps(config.to_dict(), indent=1, sort_keys=True, default=_plain)
     (target / CONFIG).write_text(text + "\n", encoding="utf-8")

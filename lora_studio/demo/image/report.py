@@ -23,6 +23,7 @@ from lora_studio.demo.image.measure import (
     raw_folder,
     scenes_for,
 )
+from lora_studio.demo.image.scene import draw_pair
 from lora_studio.demo.image.specs import adapter_specs
 from lora_studio.evaluation.metrics import Rate
 
@@ -62,13 +63,14 @@ def base_section(measured: Measured, facts: Mapping[str, Any], size: float) -> s
         f"error {error['mse']:.5f}, mean absolute error {error['mae']:.4f} (values in 0..1), PSNR "
         f"{error['psnr']:.1f} dB.\n\n"
         f"Text encoder and UNet: {base['steps']:,} steps of {base['batch']} on "
-        f"{base['pictures']:,} pictures of the six known objects, {base['seconds']:,.0f} s. The "
+        f"{base['pictures']:,} pictures of the six known objects, a third of them in pairs, "
+        f"{base['seconds']:,.0f} s. The "
         "base has seen no picture and no caption of what the adapters teach; the VAE has seen "
         "all pictures, as that of a real base model has.\n\n"
         f"Judge: a small classifier, {judge['steps']:,} steps on {judge['pictures']:,} pictures, "
         f"{judge['seconds']:,.0f} s; it says what a picture shows."
     )
-    heads = [head for head in measured.base if head != "all"]
+    heads = [head for head in measured.base if head not in ("all", "pair")]
     rows = [
         [
             head,
@@ -78,11 +80,12 @@ def base_section(measured: Measured, facts: Mapping[str, Any], size: float) -> s
         ]
         for head in heads
     ]
-    rows.append(["all but position", "", "", percent(measured.base["all"])])
+    rows.append(["all of these", "", "", percent(measured.base["all"])])
+    rows.append(["two objects", "", "", percent(measured.base["pair"])])
     head = ("what", "judge right %", "judge right after the VAE %", "base as asked %")
     note = (
-        f"The last column: {BASE_PROMPTS} prompts of the base's own world, one picture each. There "
-        f"are three positions, so a third of them are right by chance alone."
+        f"The last column: {BASE_PROMPTS} prompts of the base's own world, one picture each; "
+        "*two objects*: as many for two side by side, whose halves must both be as asked."
     )
     return f"## Base and judge\n\n{text}\n\n{table(head, rows)}\n\n{note}"
 
@@ -125,7 +128,7 @@ def adapter_section(measured: Measured, facts: Mapping[str, Any], sizes: Mapping
     missed = [row.name for row in measured.adapters if not reached(row)]
     text = (
         "Prompts that ask for what the adapter teaches (*element there*; *all as asked*: object, "
-        "colour, background and style together, where the style shows them; how many pictures: "
+        "colour, background, position and style, where the style shows them; how many pictures: "
         "*n*), half as many of them drawn by the base alone (*base alone*), and as many plain "
         "prompts of the base's world, which do not ask for it (*leak*: the element is there all "
         "the same; *others kept*: the object asked for is there). "
@@ -148,9 +151,10 @@ def adapter_section(measured: Measured, facts: Mapping[str, Any], sizes: Mapping
 def samples(root: Path, measured: Measured) -> NDArray[np.uint8]:
     """(rows x 64, 8 x 64, 3) two rows of the base, then one row an adapter."""
     base = root / "base"
-    scenes = scenes_for("", "", 2 * COLUMNS, SAMPLE_SEED)
-    plain = drawn(base, prompts_of(scenes), SAMPLE_SEED)
-    rows = [plain[:COLUMNS], plain[COLUMNS:]]
+    rng = np.random.default_rng(SAMPLE_SEED)
+    pairs = [draw_pair(rng) for _ in range(COLUMNS)]
+    alone = scenes_for("", "", COLUMNS, SAMPLE_SEED)
+    rows = [drawn(base, prompts_of(scenes), SAMPLE_SEED) for scenes in (alone, pairs)]
     for row in measured.adapters:
         prompts = prompts_of(scenes_for(row.kind, row.teaches, COLUMNS, SAMPLE_SEED))
         rows.append(drawn(base, prompts, SAMPLE_SEED, raw_folder(row.name)))
@@ -176,7 +180,7 @@ def write_report(root: Path, measured: Measured, facts: Mapping[str, Any]) -> No
     picture = (
         "## Samples\n\n![The base model, then each adapter](samples.png)\n\n"
         f"Not chosen: the first {COLUMNS} prompts of a fixed seed. Two rows of the base model, "
-        f"then one row each of {names}."
+        f"of one object and of two, then one row each of {names}."
     )
     sections = [
         TITLE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,6 +31,30 @@ class Scene:
     phase: float = 0.0
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two smaller objects side by side, before the same background and in the same style."""
+
+    left: Scene
+    right: Scene
+
+
+def draw_pair(
+    rng: np.random.Generator,
+    left: Sequence[str] = OBJECTS,
+    right: Sequence[str] = OBJECTS,
+    styles: Sequence[str] = (PLAIN,),
+) -> Pair:
+    """A random pair; words are drawn uniformly from the given objects and styles."""
+    first, second = draw_scene(rng, left, styles), draw_scene(rng, right)
+
+    def placed(scene: Scene, position: Position) -> Scene:
+        shared = {"background": first.background, "style": first.style, "phase": first.phase}
+        return replace(scene, **shared, position=position, dx=scene.dx / 2, size=scene.size - 4.5)
+
+    return Pair(placed(first, "left"), placed(second, "right"))
+
+
 def draw_scene(
     rng: np.random.Generator,
     objects: Sequence[str] = OBJECTS,
@@ -50,16 +74,21 @@ def draw_scene(
     )
 
 
-def caption(scene: Scene, short: bool = False) -> str:
+def caption(scene: Scene | Pair, short: bool = False) -> str:
     """The scene in words; an object in the middle has no position, the plain style no name.
 
     `short` leaves the background out, as in "a red house on the left".
     """
-    text = f"a {scene.colour} {scene.object}"
-    if scene.position != "middle":
-        text += f" on the {scene.position}"
+    both = (scene.left, scene.right) if isinstance(scene, Pair) else (scene,)
+    text = ", ".join(thing(one) for one in both)
     if not short:
-        text += f", {scene.background} background"
-    if scene.style != PLAIN:
-        text += f", {scene.style} style"
+        text += f", {both[0].background} background"
+    if both[0].style != PLAIN:
+        text += f", {both[0].style} style"
     return text
+
+
+def thing(scene: Scene) -> str:
+    """The object in words, and where it is."""
+    text = f"a {scene.colour} {scene.object}"
+    return text if scene.position == "middle" else f"{text} on the {scene.position}"
