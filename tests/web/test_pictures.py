@@ -232,6 +232,27 @@ def test_each_base_model_keeps_what_was_picked_for_it(page: Page):
     assert page.locator("#ls-image-prompts").is_hidden()
 
 
+def test_what_was_made_for_another_base_model_is_out_of_sight(page: Page):
+    pick_both(page)
+    open_tab(page, "Compose")
+    page.locator("#ls-method-name").select_option("cat")
+    page.locator("#ls-draft-title").fill("Both at once")
+    page.locator("#ls-dry").click()
+    page.wait_for_selector(".ls-plan-body .ls-cosine")
+    page.locator("#ls-go").click()
+    page.wait_for_selector(".ls-result-card")
+    page.locator("#ls-base input").click()
+    page.get_by_role("option", name="· text").first.click()
+    page.wait_for_function("!document.body.classList.contains('ls-images')")
+    page.locator(".ls-result-card").wait_for(state="hidden")
+    assert "No dry run yet" in page.locator("#ls-plan").inner_text()
+    assert page.locator("#ls-draft-title").input_value() == ""
+    page.locator("#ls-base input").click()
+    page.get_by_role("option", name="· images").first.click()
+    page.locator(".ls-result-card").wait_for()
+    assert page.locator(".ls-plan-body .ls-cosine").count() == 2
+
+
 def test_a_schedule_is_offered_as_what_it_is(page: Page):
     pick_both(page)
     open_tab(page, "Compose")

@@ -166,16 +166,17 @@ const request = () =>
 
 export function mount({ host, props, watch }) {
   let made = null;
+  let base = ""; // the base model of the plan
   const stale = h("p", { class: "ls-note" }, "The request has changed since this dry run.");
   const age = () => {
-    const old = made !== null && made !== request();
+    const old = made !== null && base === session.base && made !== request();
     stale.hidden = !old;
     host.classList.toggle("is-stale", old);
   };
   const draw = () => {
-    const { plan } = props.value || {};
+    const known = (props.value || {}).plan;
+    const plan = known && base === session.base ? known : null;
     host.dataset.ready = plan ? "1" : "";
-    made = plan ? request() : null;
     swap(
       host,
       plan
@@ -187,7 +188,18 @@ export function mount({ host, props, watch }) {
     );
     age();
   };
-  watch("value", draw);
-  subscribe(age);
-  draw();
+  const receive = () => {
+    const { plan } = props.value || {};
+    made = plan ? request() : null;
+    base = session.base;
+    draw();
+  };
+  let seen = session.base;
+  watch("value", receive);
+  subscribe(() => {
+    if (seen === session.base) return age();
+    seen = session.base;
+    return draw();
+  });
+  receive();
 }

@@ -138,13 +138,19 @@ function show(host, done, made) {
 }
 
 export function mount({ host, props, watch }) {
+  let base = ""; // the base model of what is shown; with another one in use it is out of sight
   const draw = () => {
     const done = (props.value || {}).result;
-    if (done) show(host, done, remember(done));
+    if (!done) return;
+    base = session.base;
+    host.hidden = false;
+    show(host, done, remember(done));
   };
   const reopen = () => {
+    host.hidden = Boolean(base) && base !== session.base;
     const opened = session.opened;
     if (!opened || host.firstChild) return;
+    base = session.base;
     const title = session.draft.title || "Composition from a link";
     show(host, { entry: null }, { ...opened, title, sources: session.basket.map((row) => row.id) });
   };

@@ -60,7 +60,8 @@ export function useBase(base) {
   const { [base]: back = {}, ...parked } = session.parked;
   if (session.basket.length)
     parked[session.base] = Object.fromEntries(OF_A_BASE.map((name) => [name, session[name]]));
-  update({ base, parked, basket: [], columns: [], retrieval: null, ...back });
+  const draft = { ...session.draft, title: "" };
+  update({ base, parked, draft, basket: [], columns: [], retrieval: null, ...back });
   return true;
 }
 
