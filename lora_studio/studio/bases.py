@@ -11,6 +11,7 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
 from lora_studio.adapter import Modality
+from lora_studio.composition.gate import gate_path
 from lora_studio.families import modality_of, resolve_base
 from lora_studio.families.base_model import PIPELINE
 from lora_studio.families.family import family_of_pipeline
@@ -40,7 +41,8 @@ class Bases:
         return [{**self.describe(name), "adapters": counts.get(name, 0)} for name in names]
 
     def describe(self, base: str) -> dict[str, Any]:
-        """{id, title, kind, modality, family}; family is "" where it is not known."""
+        """{id, title, kind, modality, family, gate}; family is "" where it is not known, gate says
+        whether one has been fitted for this base."""
         name = base or self._settings.base_model
         kind = "demo" if name in TITLES else "folder" if Path(name).is_dir() else "hub"
         return {
@@ -49,6 +51,7 @@ class Bases:
             "kind": kind,
             "modality": self.modality(name),
             "family": self.family(name),
+            "gate": gate_path(name).is_file(),
         }
 
     def fetch(self, base: str) -> None:

@@ -47,6 +47,7 @@ def methods() -> list[dict[str, Any]]:
             "modality": m.modality,
             "families": list(m.families),
             "uses_regions": m.uses_regions,
+            "needs_gate": m.uses_gate,
             "summary": m.summary,
             "paper": m.paper,
             "needs_model": m.uses_model,

@@ -21,7 +21,8 @@ from lora_studio.demo.image.words import HELD_OBJECTS, OBJECTS, PLAIN, STYLES
 
 log = logging.getLogger(__name__)
 
-PICTURES, STEPS, VAE_STEPS = 12_000, 1_400, 2_400
+PICTURES, STEPS, VAE_STEPS = 12_000, 1_400, 2_100
+HALVES, HALF_STEPS = 5_000, 900
 UNSEEN = -100
 """The target of a head that a picture says nothing about."""
 OUTSIDE = 200.0
@@ -181,10 +182,14 @@ def accuracy(judge: Judge, data: Judged) -> dict[str, tuple[int, int]]:
     return rates
 
 
-def judged_pictures(seed: int, count: int, passed: Sequence[Passed] = ()) -> Judged:
+def judged_pictures(
+    seed: int, count: int, passed: Sequence[Passed] = (), halves: int = 0
+) -> Judged:
     """A training set: fresh pictures and halves, each way of passing them on, and some torn."""
     rng = np.random.default_rng(seed)
-    fresh = draw_judged(rng, count) + draw_halves(rng, count // 4)
+    fresh = draw_judged(rng, count)
+    if halves:
+        fresh += draw_halves(rng, halves)
     data = fresh
     for way in passed:
         data += Judged(way(fresh.images), fresh.targets)
@@ -208,9 +213,22 @@ def second_pass(
     return train_judge(data, steps, start=judge.net)
 
 
+def third_pass(
+    judge: Judge, vae_folder: Path, count: int = HALVES, steps: int = HALF_STEPS
+) -> Judge:
+    """Goes on from the second pass with as many halves of pairs as whole pictures."""
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL.from_pretrained(vae_folder)
+    way = [lambda images: decode(vae, encode(vae, tensor(images)))]
+    return train_judge(judged_pictures(3, count, way, halves=count), steps, start=judge.net)
+
+
 def train(folder: Path, vae_folder: Path) -> dict[str, float]:
     """Trains the judge, writes it to `folder`, and says what it took."""
     began = time.monotonic()
-    second_pass(first_pass(), vae_folder).save(folder)
+    judge = second_pass(first_pass(), vae_folder)
+    third_pass(judge, vae_folder).save(folder)
     seconds = round(time.monotonic() - began)
-    return {"pictures": 2 * PICTURES, "steps": STEPS + VAE_STEPS, "seconds": seconds}
+    steps = STEPS + VAE_STEPS + HALF_STEPS
+    return {"pictures": 2 * (PICTURES + HALVES), "steps": steps, "seconds": seconds}
