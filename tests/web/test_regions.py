@@ -96,29 +96,51 @@ def test_a_box_is_resized_by_its_corner(page: Page):
     assert (x1, y1) == pytest.approx((0.95, 0.85), abs=0.01)
 
 
-@pytest.mark.parametrize("said", [True, False])
-def test_the_editor_is_there_for_methods_that_use_regions(url: str, new_page: NewPage, said: bool):
-    """A studio that says so is believed; where it says nothing, the known names are."""
+def test_the_editor_is_there_for_methods_that_use_regions(url: str, new_page: NewPage):
+    """The studio says which; a page that is told otherwise follows."""
 
     def change(route: Route) -> None:
         answer = route.fetch()
         methods = json.loads(answer.body())
         for method in methods:
-            uses = method.pop("uses_regions")
-            assert uses == (method["name"] in ("regional", "regional_attention"))
-            if said:
-                method["uses_regions"] = method["name"] == "composite"
+            assert method["uses_regions"] == (method["name"] in ("regional", "regional_attention"))
+            method["uses_regions"] = method["name"] == "composite"
         route.fulfill(response=answer, json=methods)
 
     page = new_page(url)
+    pick_both(page)
+    open_tab(page, "Compose")
+    assert editors(page) == [False, True, True]
     page.route("**/studio/api/methods", change)
     page.reload()
     page.wait_for_selector(".ls-gallery[data-ready] .ls-card[data-id]")
-    pick_both(page)
     open_tab(page, "Compose")
+    assert editors(page) == [True, False, False]
+
+
+def editors(page: Page) -> list[bool]:
     shown = []
     for method in ("composite", "regional", "regional_attention"):
         page.locator("#ls-method-name").select_option(method)
         page.wait_for_timeout(100)
         shown.append(page.locator(".ls-region-stage").is_visible())
-    assert shown == ([True, False, False] if said else [False, True, True])
+    return shown
+
+
+def test_gated_fusion_is_offered_where_a_gate_has_been_fitted_only(url: str, new_page: NewPage):
+    def without(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**json.loads(answer.body()), "gate": False})
+
+    page = new_page(url)
+    option = page.locator("#ls-method-name option[value=gated_fusion]")
+    pick_both(page)
+    open_tab(page, "Compose")
+    assert option.is_enabled()
+    page.route("**/studio/api/base*", without)
+    page.reload()
+    page.wait_for_selector(".ls-gallery[data-ready] .ls-card[data-id]")
+    open_tab(page, "Compose")
+    page.wait_for_timeout(300)
+    assert option.is_disabled()
+    assert "no gate fitted" in option.inner_text()

@@ -18,7 +18,7 @@ def curve(
     stop: Annotated[float, Range(0.0, 1.0, 0.05, "Share of the run at which they stop")] = 1.0,
     fade: Annotated[float, Range(0.0, 0.5, 0.05, "Share of the run a ramp takes")] = 0.0,
     who: Annotated[
-        Literal["others", "first", "all"], Help("Whose strength follows; the rest act all along")
+        Literal["others", "first", "all"], Help("Who comes and goes; the rest act throughout")
     ] = "others",
 ) -> Scheduled:
     """Adds adapters only from a start to a stop of the run, with ramps if wanted.

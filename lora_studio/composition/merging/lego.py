@@ -23,9 +23,12 @@ from lora_studio.rank_units import Clustering, UnitPool, cluster, pool_units
 def lego(
     inputs: Inputs,
     *,
-    rank: Annotated[int, Range(0, 512, 1, "Clusters k = rank; 0 = largest source rank")] = 0,
+    rank: Annotated[
+        int, Range(0, 512, 1, "Clusters, the rank of the result; 0 = as the largest source")
+    ] = 0,
     gauge: Annotated[
-        Literal["raw", "balanced"], Help("balanced: units equal up to sign and scale are one")
+        Literal["raw", "balanced"],
+        Help("balanced: units that differ only in sign or scale are one"),
     ] = "raw",
     basis: Annotated[
         Literal["raw", "svd"], Help("svd: units are singular directions of each adapter")

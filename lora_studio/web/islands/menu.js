@@ -8,14 +8,16 @@ const KINDS = {
   denoising: "Compose while denoising",
 };
 
-// Methods whose modality fits are offered; those made for other families are shown, not offered.
+// Methods whose modality fits are offered; those that this base model cannot run are shown only.
 export function fits(method, base) {
   const both = !method.modality || method.modality === "both";
   if (!both && method.modality !== base.modality) return { shown: false, fits: false, why: "" };
   const families = method.families || [];
-  if (!families.length || !base.family || families.includes(base.family))
-    return { shown: true, fits: true, why: "" };
-  return { shown: true, fits: false, why: `only for ${families.join(", ")}` };
+  if (families.length && base.family && !families.includes(base.family))
+    return { shown: true, fits: false, why: `only for ${families.join(", ")}` };
+  if (method.needs_gate && !base.gate)
+    return { shown: true, fits: false, why: "no gate fitted for this base model" };
+  return { shown: true, fits: true, why: "" };
 }
 
 // [{label, items: [{method, fits, why}]}] in the order of the menu.
@@ -56,10 +58,7 @@ function usual(methods, base) {
   return wanted.map((name) => able.find((method) => method.name === name)).find(Boolean) || able[0];
 }
 
-const REGIONAL = ["regional", "regional_attention"]; // where the studio does not say
-
 // Whether a method asks where in the picture each adapter acts.
 export function usesRegions(methods, name) {
-  const method = methods.find((one) => one.name === name) || {};
-  return method.uses_regions ?? REGIONAL.includes(name);
+  return Boolean(methods.find((one) => one.name === name)?.uses_regions);
 }
