@@ -30,7 +30,7 @@ GATED = (
     "good-neighbour-cat",
     "good-neighbour-blueprint",
     "good-neighbour-watercolour",
-    "plain-stripes",
+    "plain-mushroom",
 )
 """Adapters that the gate is fitted on: none of those that benchmarks compose."""
 
