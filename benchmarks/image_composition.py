@@ -2,8 +2,8 @@
 
     python benchmarks/image_composition.py [--images 100] [--groups TEXT] [--write]
 
-Adapters of the embedded demo: an object and a style, two objects and a style (each prompt asks for
-one of the objects), and two objects side by side. A small classifier, trained on the same world,
+Adapters of the embedded demo: an object and a style, two objects side by side, and these in a
+style. A small classifier, trained on the same world,
 says what a picture shows; all methods of a group answer the same prompts from the same noise.
 `--write` puts the tables, and those of image_cost.py, in assets/demo/image/COMPOSITIONS.md; groups
 that were measured before are kept in .build and not drawn again.
@@ -29,7 +29,9 @@ from lora_studio.composition.gate import gate_for
 from lora_studio.composition.schedule import Scheduled
 from lora_studio.demo.image.config import build_folder
 from lora_studio.demo.image.judge import Judge, half
+from lora_studio.demo.image.measure import SIDES
 from lora_studio.demo.image.scene import Pair, Scene, caption, draw_pair, draw_scene, thing
+from lora_studio.demo.image.words import PLAIN
 from lora_studio.engines.image import Denoising, ImageEngine, ImageRow, plain
 from lora_studio.evaluation.image_probe import ImageProbe
 from lora_studio.evaluation.metrics import Rate
@@ -46,7 +48,7 @@ class Group:
     """Adapters that are composed.
 
     Args:
-        contents, styles: names; without a style, the first two contents stand side by side.
+        contents, styles: names; two contents stand side by side.
     """
 
     title: str
@@ -59,28 +61,32 @@ class Group:
 
     @property
     def columns(self) -> tuple[str, str, str]:
-        return ("object", "style", "both") if self.styles else ("left", "right", "both")
+        if not self.styles:
+            return ("left", "right", "both")
+        return ("objects" if self.paired else "object", "style", "both")
+
+    @property
+    def paired(self) -> bool:
+        return len(self.contents) == 2
 
     def scenes(self, count: int) -> list[Scene | Pair]:
         """What is asked for."""
         rng = np.random.default_rng(SEED)
         words = [word(name) for name in self.contents]
-        if not self.styles:
-            return [draw_pair(rng, words[:1], words[1:2]) for _ in range(count)]
-        styles = [word(name) for name in self.styles]
-        return [draw_scene(rng, (words[i % len(words)],), styles) for i in range(count)]
+        styles = [word(name) for name in self.styles] or [PLAIN]
+        if self.paired:
+            return [draw_pair(rng, words[:1], words[1:], styles) for _ in range(count)]
+        return [draw_scene(rng, words, styles) for _ in range(count)]
 
 
 GROUPS = (
     Group("star and neon", ("good-neighbour-star",), ("good-neighbour-neon",)),
-    Group("star, trained plainly, and neon", ("plain-star",), ("good-neighbour-neon",)),
+    Group("star beside fish", ("good-neighbour-star", "good-neighbour-fish")),
     Group(
-        "star, fish and neon",
+        "star beside fish, and neon",
         ("good-neighbour-star", "good-neighbour-fish"),
         ("good-neighbour-neon",),
     ),
-    Group("star beside fish", ("good-neighbour-star", "good-neighbour-fish")),
-    Group("star, trained plainly, beside fish", ("plain-star", "good-neighbour-fish")),
 )
 
 
@@ -89,34 +95,32 @@ def word(name: str) -> str:
     return name.rpartition("-")[2]
 
 
-def variants(group: Group) -> Iterator[tuple[str, str, dict[str, Any], float]]:
-    """(label, method, parameters, weight of the style) of every composition in the tables."""
+def variants(group: Group) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(label, method, parameters) of every composition in the tables."""
     lego = {"rank": 16, "gauge": "balanced"}
-    yield "merge: sum", "cat", {}, 1.0
+    yield "merge: sum", "cat", {}
+    yield "merge: SVD, rank 8", "svd", {"rank": 8}
+    yield "merge: LEGO, rank 16", "lego", lego
+    yield "merge: LEGO, rank 16, auto-scale", "lego", {**lego, "auto_scale": True}
+    yield "merge: best on samples", "preset", {}
+    yield "switch, tau 1", "switch", {"tau": 1}
     if group.styles:
-        yield "merge: sum, style at 0.6", "cat", {}, 0.6
-    yield "merge: SVD, rank 8", "svd", {"rank": 8}, 1.0
-    yield "merge: LEGO, rank 16", "lego", lego, 1.0
-    yield "merge: LEGO, rank 16, auto-scale", "lego", {**lego, "auto_scale": True}, 1.0
-    yield "merge: best on samples", "preset", {}, 1.0
-    yield "switch, tau 1", "switch", {"tau": 1}, 1.0
-    if group.styles:
-        yield "style from 0.3 on", "curve", {"who": "others", "start": 0.3}, 1.0
-        yield "style until 0.5", "curve", {"who": "others", "start": 0.0, "stop": 0.5}, 1.0
+        yield "style from 0.3 on", "curve", {"who": "others", "start": 0.3}
     if len(group.names) == 2:
-        yield "K-LoRA s", "k_lora", {"variant": "s"}, 1.0
-    yield "gated fusion", "gated_fusion", {}, 1.0
-    yield "composite", "composite", {}, 1.0
-    yield "cached composite, refresh 3", "cached_composite", {"refresh": 3}, 1.0
-    yield "patch weights", "patch_weights", {}, 1.0
-    yield "CLoRA, masks alone", "clora", {"strength": 0.0}, 1.0
-    yield "CLoRA", "clora", {}, 1.0
+        yield "K-LoRA s", "k_lora", {"variant": "s"}
+    yield "gated fusion", "gated_fusion", {}
+    yield "composite", "composite", {}
+    yield "cached composite, refresh 3", "cached_composite", {"refresh": 3}
+    yield "patch weights", "patch_weights", {}
+    yield "CLoRA", "clora", {}
+    if group.paired:
+        yield "regions", "regional", {}
+        yield "regions in attention", "regional_attention", {"isolate": False}
+        yield "regions in attention, isolated", "regional_attention", {}
     if not group.styles:
-        yield "regions", "regional", {}, 1.0
-        yield "regions, words of their own", "regional", {"words": True}, 1.0
-        yield "regions in attention", "regional_attention", {"isolate": False}, 1.0
-        yield "regions in attention, isolated", "regional_attention", {}, 1.0
-        yield "the same, words of their own", "regional_attention", {"words": True}, 1.0
+        yield "CLoRA, masks alone", "clora", {"strength": 0.0}
+        yield "regions, words of their own", "regional", {"words": True}
+        yield "regions in attention, words of their own", "regional_attention", {"words": True}
 
 
 class Bench:
@@ -135,12 +139,11 @@ class Bench:
         for adapter in self.adapters.values():
             self.engine.bank.add(adapter.id, adapter)
 
-    def plans(self, group: Group, method: str, params: dict[str, Any], style: float) -> Plans:
+    def plans(self, group: Group, method: str, params: dict[str, Any]) -> Plans:
         """Scene -> the method's plan, with everything it needs in the bank."""
         params = dict(params)
         words = params.pop("words", False)
         adapters = [self.adapters[name] for name in group.names]
-        weights = [1.0] * len(group.contents) + [style] * len(group.styles)
         chosen = METHODS.get(method)
         probe = self.probe(group.names) if chosen.tunes(params) else None
 
@@ -148,7 +151,6 @@ class Bench:
             found = compose(
                 method,
                 adapters,
-                weights,
                 probe=probe,
                 family=self.engine.family.name,
                 gate=self.gate,
@@ -164,7 +166,7 @@ class Bench:
         if not chosen.uses_regions:
             once = composed()
             return lambda scene: once
-        return lambda scene: composed(halves_of(scene, words))
+        return lambda scene: composed(halves_of(scene, words, len(adapters)))
 
     def probe(self, names: tuple[str, ...]) -> ImageProbe:
         """What tunes a merge of these adapters; made once."""
@@ -187,19 +189,21 @@ class Bench:
         return [first.tolist(), second.tolist(), (first & second).tolist()]
 
     def seen(self, made: np.ndarray, scenes: Sequence[Scene | Pair]) -> tuple[Any, Any]:
-        """Per picture, whether object and style are there; of a pair, left and right object, each
-        in its colour."""
+        """Per picture, whether objects and style are there; of a plain pair, left and right object,
+        each in its colour."""
         if not isinstance(scenes[0], Pair):
             found, singles = self.judge(made), [s for s in scenes if isinstance(s, Scene)]
             objects = found.shows("object", [s.object for s in singles])
             return objects, found.shows("style", [s.style for s in singles])
-        sides = []
-        for side in ("left", "right"):
-            found = self.judge(half(made, side))
-            mine = [getattr(scene, side) for scene in scenes]
-            objects = found.shows("object", [s.object for s in mine])
-            sides.append(objects & found.shows("colour", [s.colour for s in mine]))
-        return sides[0], sides[1]
+        objects, colours, styles = [], [], []
+        for side in SIDES:
+            found, mine = self.judge(half(made, side)), [getattr(scene, side) for scene in scenes]
+            objects.append(found.shows("object", [s.object for s in mine]))
+            colours.append(found.shows("colour", [s.colour for s in mine]))
+            styles.append(found.shows("style", [s.style for s in mine]))
+        if scenes[0].left.style == PLAIN:
+            return objects[0] & colours[0], objects[1] & colours[1]
+        return objects[0] & objects[1], styles[0] & styles[1]
 
     def lines(self, group: Group) -> Iterator[tuple[str, list[Rate]]]:
         """(label, rates) of the controls and of every method."""
@@ -209,21 +213,22 @@ class Bench:
             alone[f"{name} alone"] = plain({self.adapters[name].id: 1.0})
         for label, plan in alone.items():
             yield label, rates(self.score(lambda scene, plan=plan: plan, scenes))
-        for label, method, params, style in variants(group):
+        for label, method, params in variants(group):
             started = time.perf_counter()
-            yield label, rates(self.score(self.plans(group, method, params, style), scenes))
+            yield label, rates(self.score(self.plans(group, method, params), scenes))
             logging.info("%s: %s, %.0f s", group.title, label, time.perf_counter() - started)
 
 
-def halves_of(scene: Scene | Pair, words: bool) -> list[dict[str, Any]]:
-    """A region for each object of a pair, with its own prompt if wanted."""
+def halves_of(scene: Scene | Pair, words: bool, count: int) -> list[dict[str, Any]]:
+    """A region for each object of a pair, with its own prompt if wanted; others act everywhere."""
     assert isinstance(scene, Pair)
     boxes = ([0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0])
     prompts = [f"{thing(s)}, {s.background} background" for s in (scene.left, scene.right)]
-    return [
+    found: list[dict[str, Any]] = [
         {"box": box, "prompt": prompt if words else ""}
         for box, prompt in zip(boxes, prompts, strict=True)
     ]
+    return found + [{}] * (count - 2)
 
 
 def rates(hits: Sequence[Sequence[bool]]) -> list[Rate]:
@@ -258,9 +263,9 @@ DOCUMENT = """# Compositions of the image demo's adapters, measured
 Written by `python benchmarks/image_composition.py --write`. {images} pictures for each line, of
 {steps} steps, with 95 % Wilson intervals; all lines of a table share prompts and noise, so
 differences between lines are surer than their intervals say. *object* and *style*: the classifier
-sees the one that the prompt asks for; *left* and *right*: it sees the object asked for there, in
-its colour; *both*: in the same picture. In bold the best composition of a table. The gate of gated
-fusion was fitted on other adapters than these.
+sees what the prompt asks for (of two objects, both, each on its side); *left* and *right*: it sees
+the object asked for there, in its colour; *both*: in the same picture. In bold the best composition
+of a table. The gate of gated fusion was fitted on other adapters than these.
 
 {groups}
 

@@ -31,7 +31,7 @@ def clora(
     strength: Annotated[
         float, Range(0.0, 0.5, 0.01, "Move of the latents at a guided step; 0 = masks alone")
     ] = 0.1,
-    until: Annotated[float, Range(0.0, 1.0, 0.05, "Share of the run that is guided")] = 0.5,
+    until: Annotated[float, Range(0.0, 1.0, 0.05, "Share of the run that is guided")] = 0.3,
     threshold: Annotated[
         float, Range(0.05, 0.95, 0.05, "Share of a map's maximum from which a place is a mask's")
     ] = 0.5,
