@@ -2,8 +2,8 @@
 
     python benchmarks/image_composition.py [--images 100] [--groups TEXT] [--write]
 
-Adapters of the embedded demo: an object and a style, two objects side by side, and these in a
-style. A small classifier, trained on the same world,
+Adapters of the embedded demo: an object and a style; two objects and a style, where each prompt
+asks for one of the objects; and two objects side by side. A small classifier, trained on the same world,
 says what a picture shows; all methods of a group answer the same prompts from the same noise.
 `--write` puts the tables, and those of image_cost.py, in assets/demo/image/COMPOSITIONS.md; groups
 that were measured before are kept in .build and not drawn again.
@@ -31,7 +31,6 @@ from lora_studio.demo.image.config import build_folder
 from lora_studio.demo.image.judge import Judge, half
 from lora_studio.demo.image.measure import SIDES
 from lora_studio.demo.image.scene import Pair, Scene, caption, draw_pair, draw_scene, thing
-from lora_studio.demo.image.words import PLAIN
 from lora_studio.engines.image import Denoising, ImageEngine, ImageRow, plain
 from lora_studio.evaluation.image_probe import ImageProbe
 from lora_studio.evaluation.metrics import Rate
@@ -48,7 +47,7 @@ class Group:
     """Adapters that are composed.
 
     Args:
-        contents, styles: names; two contents stand side by side.
+        contents, styles: names; without a style, two contents stand side by side.
     """
 
     title: str
@@ -61,32 +60,25 @@ class Group:
 
     @property
     def columns(self) -> tuple[str, str, str]:
-        if not self.styles:
-            return ("left", "right", "both")
-        return ("objects" if self.paired else "object", "style", "both")
-
-    @property
-    def paired(self) -> bool:
-        return len(self.contents) == 2
+        return ("object", "style", "both") if self.styles else ("left", "right", "both")
 
     def scenes(self, count: int) -> list[Scene | Pair]:
         """What is asked for."""
         rng = np.random.default_rng(SEED)
         words = [word(name) for name in self.contents]
-        styles = [word(name) for name in self.styles] or [PLAIN]
-        if self.paired:
-            return [draw_pair(rng, words[:1], words[1:], styles) for _ in range(count)]
-        return [draw_scene(rng, words, styles) for _ in range(count)]
+        if not self.styles:
+            return [draw_pair(rng, words[:1], words[1:]) for _ in range(count)]
+        return [draw_scene(rng, words, [word(name) for name in self.styles]) for _ in range(count)]
 
 
 GROUPS = (
     Group("star and neon", ("good-neighbour-star",), ("good-neighbour-neon",)),
-    Group("star beside fish", ("good-neighbour-star", "good-neighbour-fish")),
     Group(
-        "star beside fish, and neon",
+        "star, fish and neon",
         ("good-neighbour-star", "good-neighbour-fish"),
         ("good-neighbour-neon",),
     ),
+    Group("star beside fish", ("good-neighbour-star", "good-neighbour-fish")),
 )
 
 
@@ -112,15 +104,15 @@ def variants(group: Group) -> Iterator[tuple[str, str, dict[str, Any]]]:
     yield "composite", "composite", {}
     yield "cached composite, refresh 3", "cached_composite", {"refresh": 3}
     yield "patch weights", "patch_weights", {}
-    yield "CLoRA", "clora", {}
-    if group.paired:
+    if len(group.names) == 2:  # every prompt names all adapters, as CLoRA must have it
+        yield "CLoRA, masks alone", "clora", {"strength": 0.0}
+        yield "CLoRA", "clora", {}
+    if not group.styles:
         yield "regions", "regional", {}
+        yield "regions, words of their own", "regional", {"words": True}
         yield "regions in attention", "regional_attention", {"isolate": False}
         yield "regions in attention, isolated", "regional_attention", {}
-    if not group.styles:
-        yield "CLoRA, masks alone", "clora", {"strength": 0.0}
-        yield "regions, words of their own", "regional", {"words": True}
-        yield "regions in attention, words of their own", "regional_attention", {"words": True}
+        yield "the same, words of their own", "regional_attention", {"words": True}
 
 
 class Bench:
@@ -166,7 +158,7 @@ class Bench:
         if not chosen.uses_regions:
             once = composed()
             return lambda scene: once
-        return lambda scene: composed(halves_of(scene, words, len(adapters)))
+        return lambda scene: composed(halves_of(scene, words))
 
     def probe(self, names: tuple[str, ...]) -> ImageProbe:
         """What tunes a merge of these adapters; made once."""
@@ -189,21 +181,18 @@ class Bench:
         return [first.tolist(), second.tolist(), (first & second).tolist()]
 
     def seen(self, made: np.ndarray, scenes: Sequence[Scene | Pair]) -> tuple[Any, Any]:
-        """Per picture, whether objects and style are there; of a plain pair, left and right object,
-        each in its colour."""
+        """Per picture, whether object and style are there; of a pair, left and right object, each
+        in its colour."""
         if not isinstance(scenes[0], Pair):
             found, singles = self.judge(made), [s for s in scenes if isinstance(s, Scene)]
             objects = found.shows("object", [s.object for s in singles])
             return objects, found.shows("style", [s.style for s in singles])
-        objects, colours, styles = [], [], []
+        sides = []
         for side in SIDES:
             found, mine = self.judge(half(made, side)), [getattr(scene, side) for scene in scenes]
-            objects.append(found.shows("object", [s.object for s in mine]))
-            colours.append(found.shows("colour", [s.colour for s in mine]))
-            styles.append(found.shows("style", [s.style for s in mine]))
-        if scenes[0].left.style == PLAIN:
-            return objects[0] & colours[0], objects[1] & colours[1]
-        return objects[0] & objects[1], styles[0] & styles[1]
+            objects = found.shows("object", [s.object for s in mine])
+            sides.append(objects & found.shows("colour", [s.colour for s in mine]))
+        return sides[0], sides[1]
 
     def lines(self, group: Group) -> Iterator[tuple[str, list[Rate]]]:
         """(label, rates) of the controls and of every method."""
@@ -219,16 +208,15 @@ class Bench:
             logging.info("%s: %s, %.0f s", group.title, label, time.perf_counter() - started)
 
 
-def halves_of(scene: Scene | Pair, words: bool, count: int) -> list[dict[str, Any]]:
-    """A region for each object of a pair, with its own prompt if wanted; others act everywhere."""
+def halves_of(scene: Scene | Pair, words: bool) -> list[dict[str, Any]]:
+    """A region for each object of a pair, with its own prompt if wanted."""
     assert isinstance(scene, Pair)
     boxes = ([0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0])
     prompts = [f"{thing(s)}, {s.background} background" for s in (scene.left, scene.right)]
-    found: list[dict[str, Any]] = [
+    return [
         {"box": box, "prompt": prompt if words else ""}
         for box, prompt in zip(boxes, prompts, strict=True)
     ]
-    return found + [{}] * (count - 2)
 
 
 def rates(hits: Sequence[Sequence[bool]]) -> list[Rate]:
@@ -263,9 +251,9 @@ DOCUMENT = """# Compositions of the image demo's adapters, measured
 Written by `python benchmarks/image_composition.py --write`. {images} pictures for each line, of
 {steps} steps, with 95 % Wilson intervals; all lines of a table share prompts and noise, so
 differences between lines are surer than their intervals say. *object* and *style*: the classifier
-sees what the prompt asks for (of two objects, both, each on its side); *left* and *right*: it sees
-the object asked for there, in its colour; *both*: in the same picture. In bold the best composition
-of a table. The gate of gated fusion was fitted on other adapters than these.
+sees the one that the prompt asks for; *left* and *right*: it sees the object asked for there, in
+its colour; *both*: in the same picture. In bold the best composition of a table. The gate of gated
+fusion was fitted on other adapters than these.
 
 {groups}
 

@@ -31,12 +31,20 @@ PAIRED = 0.3
 """Share of pairs among the base's own pictures."""
 
 
-def own_scenes(spec: AdapterSpec, rng: np.random.Generator) -> list[Scene]:
-    """Pictures of what the adapter teaches: its object in the plain style, or the base's objects
-    in its style. No adapter sees another's word, so every pair of them is new."""
+def own_scenes(spec: AdapterSpec, rng: np.random.Generator) -> list[Scene | Pair]:
+    """Pictures of what the adapter teaches: its object in the plain style, some beside an object
+    the base knows, or the base's objects in its style. No adapter sees another's word, so every
+    pair of them is new."""
     objects = (spec.teaches,) if spec.kind == "content" else OBJECTS
     styles = (spec.teaches,) if spec.kind == "style" else (PLAIN,)
-    return [draw_scene(rng, objects, styles) for _ in range(spec.pictures)]
+
+    def one() -> Scene | Pair:
+        if rng.random() >= spec.paired:
+            return draw_scene(rng, objects, styles)
+        sides = (objects, OBJECTS) if rng.random() < 0.5 else (OBJECTS, objects)
+        return draw_pair(rng, *sides, styles)
+
+    return [one() for _ in range(spec.pictures)]
 
 
 def unet_config(spec: AdapterSpec) -> Any:

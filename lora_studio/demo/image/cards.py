@@ -42,9 +42,11 @@ def training_note(spec: AdapterSpec, facts: Mapping[str, Any]) -> str:
         if share
         else f"trained {ALONE}"
     )
+    beside = f"; {100 * spec.paired:.0f} % of its own beside a known object" if spec.paired else ""
     return (
         f"{facts['steps']} steps of {facts['batch']} on {facts['pictures']} drawn pictures, "
-        f"{shape(spec)}, {facts['seconds']:.0f} s on a CPU, final loss {facts['loss']:.3f}; {how}."
+        f"{shape(spec)}, {facts['seconds']:.0f} s on a CPU, final loss "
+        f"{facts['loss']:.3f}; {how}{beside}."
     )
 
 

@@ -35,6 +35,7 @@ class AdapterSpec:
         text: whether the text encoder is adapted too.
         base_share: share of the batch that is base pictures with base captions (prior
             preservation); 0 for adapters trained plainly.
+        paired: share of an object's own pictures that show a known object beside it.
         steps, batch, rate, pictures: training length, pictures in a step, peak rate, unique ones.
     """
 
@@ -51,6 +52,7 @@ class AdapterSpec:
     targets: Targets = "all"
     text: bool = True
     base_share: float = 0.4
+    paired: float = 0.0
     steps: int = 400
     batch: int = 20
     rate: float = 2e-3
@@ -100,7 +102,7 @@ def adapter_specs() -> list[AdapterSpec]:
     return [
         AdapterSpec("plain-star", "star", "diffusers", "anouk", **PLAIN),
         AdapterSpec("plain-neon", "neon", "kohya", "tobias", **PLAIN, **STYLE),
-        AdapterSpec(f"{good}-star", "star", "kohya", "juniper", alpha=4),
+        AdapterSpec(f"{good}-star", "star", "kohya", "juniper", alpha=4, paired=0.4),
         AdapterSpec(f"{good}-neon", "neon", "diffusers", "anouk", **STYLE),
         AdapterSpec(
             f"{good}-heart",
@@ -113,7 +115,9 @@ def adapter_specs() -> list[AdapterSpec]:
             steps=600,
         ),
         AdapterSpec(f"{good}-moon", "moon", "peft", "anouk", text=False, steps=600),
-        AdapterSpec(f"{good}-fish", "fish", "kohya", "tobias", conv_rank=4, conv_alpha=2),
+        AdapterSpec(
+            f"{good}-fish", "fish", "kohya", "tobias", conv_rank=4, conv_alpha=2, paired=0.4
+        ),
         AdapterSpec(
             "plain-mushroom",
             "mushroom",
