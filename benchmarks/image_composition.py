@@ -3,10 +3,10 @@
     python benchmarks/image_composition.py [--images 100] [--groups TEXT] [--write]
 
 Adapters of the embedded demo: an object and a style; two objects and a style, where each prompt
-asks for one of the objects; and two objects side by side. A small classifier, trained on the same world,
-says what a picture shows; all methods of a group answer the same prompts from the same noise.
-`--write` puts the tables, and those of image_cost.py, in assets/demo/image/COMPOSITIONS.md; groups
-that were measured before are kept in .build and not drawn again.
+asks for one of the objects; and two objects side by side. A small classifier, trained on the same
+world, says what a picture shows; all methods of a group answer the same prompts from the same
+noise. `--write` puts the tables, and that of image_cost.py, in assets/demo/image/COMPOSITIONS.md;
+groups that were measured before are kept in .build and not drawn again.
 """
 
 from __future__ import annotations
@@ -253,7 +253,8 @@ Written by `python benchmarks/image_composition.py --write`. {images} pictures f
 differences between lines are surer than their intervals say. *object* and *style*: the classifier
 sees the one that the prompt asks for; *left* and *right*: it sees the object asked for there, in
 its colour; *both*: in the same picture. In bold the best composition of a table. The gate of gated
-fusion was fitted on other adapters than these.
+fusion was fitted on other adapters than these. CLoRA must find every adapter's word in the prompt,
+and so has no line where a prompt asks for one of two objects.
 
 {groups}
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lora_studio.composition.gate import gate_for
 from lora_studio.demo.image import judge_training
+from lora_studio.demo.image.build import GATED
 from lora_studio.demo.image.config import NAME, demo_folder
-from lora_studio.demo.image.judge import HEADS, Judge
+from lora_studio.demo.image.judge import HEADS, Judge, half
 from lora_studio.demo.image.sampling import load_pipeline, sample
 from lora_studio.demo.image.specs import adapter_specs
 from lora_studio.formats.card import parse
@@ -35,6 +37,32 @@ def test_the_base_draws_what_is_asked_and_the_same_picture_twice(judge):
     first, again = (sample(pipeline, prompts, seed=5) for _ in range(2))
     assert np.array_equal(first, again)
     assert judge(first).labels["object"] == ("house", "boat")
+    assert judge(first).labels["position"] == ("middle", "left")
+
+
+def test_the_base_draws_two_objects_each_in_its_place_and_colour(judge):
+    pipeline = load_pipeline(ROOT / "base")
+    prompt = "a red house on the left, a blue boat on the right, sky background"
+    drawn = sample(pipeline, [prompt] * 4, seed=11)
+    for side, thing, colour in (("left", "house", "red"), ("right", "boat", "blue")):
+        found = judge(half(drawn, side)).labels
+        assert (found["object"].count(thing), found["colour"].count(colour)) >= (3, 3)
+
+
+def test_the_gate_was_fitted_for_this_base_and_lets_less_pass_than_the_sum():
+    gate = gate_for(str(ROOT / "base"))
+    modules = {f"unet.{name}" for name, _ in load_pipeline(ROOT / "base").unet.named_modules()}
+    assert gate is not None
+    assert set(gate.modules) <= modules
+    assert gate.facts["after"] < gate.facts["before"]
+    assert tuple(gate.facts["adapters"]) == GATED
+
+
+@pytest.mark.parametrize("head", ["object", "colour"])
+def test_the_judge_is_right_on_fresh_halves_of_pairs(judge, head):
+    fresh = judge_training.draw_halves(np.random.default_rng(2025), 200)
+    right, asked = judge_training.accuracy(judge, fresh)[head]
+    assert right / asked >= 0.96
 
 
 def test_every_taught_word_is_one_token_with_an_input_of_its_own():
