@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from lora_studio.engines.adapter_bank import adaptable_modules
+from lora_studio.engines.image import ImageEngine
 from lora_studio.engines.text import TextEngine
 from tests.tiny_models import random_adapter, save_model
+from tests.tiny_pipelines import random_adapter as random_unet_adapter
+from tests.tiny_pipelines import save_pipeline
 
 torch.set_num_threads(1)
 
@@ -52,3 +58,26 @@ def engine(engine_of, make_adapter):
     yield engine
     for name in engine.bank.ids:
         engine.bank.remove(name)
+
+
+@pytest.fixture(scope="session")
+def paired_engine(tmp_path_factory: pytest.TempPathFactory):
+    """Kind of pipeline -> an image engine with two adapters, whose words are "cat" and "dog", in
+    its bank and in its attribute `adapters`."""
+    made: dict[str, ImageEngine] = {}
+
+    def engine(kind: str) -> ImageEngine:
+        if kind not in made:
+            found: Any = ImageEngine(str(save_pipeline(kind, tmp_path_factory.mktemp(kind))), "cpu")
+            modules = adaptable_modules(found.bank.modules)
+            unet = {name: dims for name, dims in modules.items() if name.startswith("unet.")}
+            found.adapters = []
+            for seed, word in ((1, "cat"), (2, "dog")):
+                adapter = random_unet_adapter(unet, seed)
+                adapter = replace(adapter, card=replace(adapter.card, trigger_words=(word,)))
+                found.adapters.append(adapter)
+                found.bank.add(adapter.id, adapter)
+            made[kind] = found
+        return made[kind]
+
+    return engine

@@ -10,29 +10,18 @@ import torch
 
 from lora_studio.composition import compose
 from lora_studio.composition.schedule import Attention, Scheduled, constant
-from lora_studio.engines.adapter_bank import adaptable_modules
 from lora_studio.engines.attention import AttentionRules, Seat, token_places
 from lora_studio.engines.image import Denoising, ImageEngine, ImageRow, plain
 from lora_studio.errors import Cancelled, InvalidRequest
-from tests.tiny_pipelines import clip_tokenizer, random_adapter, save_pipeline
+from tests.tiny_pipelines import clip_tokenizer, save_pipeline
 
 WISH = Denoising(steps=3, width=32, height=32, guidance=4.0)
 LEFT, RIGHT = {"box": [0.0, 0.0, 0.5, 1.0]}, {"box": [0.5, 0.0, 1.0, 1.0]}
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    found = ImageEngine(str(save_pipeline("sd1", tmp_path_factory.mktemp("sd1"))), "cpu")
-    modules = adaptable_modules(found.bank.modules)
-    unet = {name: dims for name, dims in modules.items() if name.startswith("unet.")}
-    found.adapters = []
-    for seed, word in ((1, "cat"), (2, "dog")):
-        adapter = random_adapter(unet, seed)
-        adapter = replace(adapter, card=replace(adapter.card, trigger_words=(word,)))
-        found.adapters.append(adapter)
-        found.bank.add(adapter.id, adapter)
-    yield found
-    found.close()
+@pytest.fixture
+def engine(paired_engine):
+    return paired_engine("sd1")
 
 
 def picture(engine, plan, prompt="a cat, a dog", **more):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -12,28 +10,16 @@ from lora_studio.composition import compose
 from lora_studio.composition.denoising.clora import AttentionMasks, Contrast
 from lora_studio.composition.schedule import StepView
 from lora_studio.engines import image as image_engine
-from lora_studio.engines.adapter_bank import adaptable_modules
-from lora_studio.engines.image import Denoising, ImageEngine, ImageRow
+from lora_studio.engines.image import Denoising, ImageRow
 from lora_studio.errors import InvalidRequest
-from tests.tiny_pipelines import random_adapter, save_pipeline
+from tests.tiny_pipelines import random_adapter
 
 WISH = Denoising(steps=4, width=32, height=32, guidance=4.0)
 
 
-@pytest.fixture(scope="module", params=["sd1", "sdxl"])
-def engine(request, tmp_path_factory):
-    folder = save_pipeline(request.param, tmp_path_factory.mktemp(request.param))
-    found = ImageEngine(str(folder), "cpu")
-    modules = adaptable_modules(found.bank.modules)
-    unet = {name: dims for name, dims in modules.items() if name.startswith("unet.")}
-    found.adapters = []
-    for seed, word in ((1, "cat"), (2, "dog")):
-        adapter = random_adapter(unet, seed)
-        adapter = replace(adapter, card=replace(adapter.card, trigger_words=(word,)))
-        found.adapters.append(adapter)
-        found.bank.add(adapter.id, adapter)
-    yield found
-    found.close()
+@pytest.fixture(params=["sd1", "sdxl"])
+def engine(request, paired_engine):
+    return paired_engine(request.param)
 
 
 def test_a_move_lowers_the_loss_and_has_the_size_asked_for(engine, monkeypatch):
