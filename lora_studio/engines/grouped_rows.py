@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, linear
+from torch.nn.functional import conv2d, layer_norm, linear
 
 from lora_studio.errors import LoraStudioError
 
@@ -107,58 +107,69 @@ def _add(piece: Update, module: nn.Module, x: Tensor, out: Tensor) -> None:
     if isinstance(piece, GatedPiece):
         _add_gated(piece, module, x, out)
         return
-    x = x.to(piece.A.dtype)
-    if isinstance(module, nn.Conv2d):
-        height, width = module.kernel_size
-        down = piece.A.view(len(piece.A), -1, height, width)  # (r, c_in, kh, kw)
-        padding: Any = module.padding
-        low = conv2d(x, down, None, module.stride, padding, module.dilation)  # (n, r, h', w')
-        if piece.gain is not None:
-            out += _regain(piece.gain[:, None, None], module.bias, out)
-        flat, up = low.flatten(2), piece.B.expand(len(low), -1, -1)  # (n, r, h'w'), (n, d_out, r)
-        if out.is_contiguous() and out.dtype == flat.dtype:
-            out.flatten(2).baddbmm_(up, flat)
-        else:
-            out += torch.bmm(up, flat).view(out.shape).to(out.dtype)
-        return
-    low = linear(x, piece.A)  # (..., r)
+    low = _low(piece, module, x)
     if piece.gain is not None:
-        bias = getattr(module, "bias", None)
-        out += _regain(piece.gain, bias, out)
-    if out.is_contiguous() and out.dtype == low.dtype:
-        out.view(-1, out.shape[-1]).addmm_(low.flatten(0, -2), piece.B.mT)
+        out += _regain(piece.gain, module, out)
+    if not out.is_contiguous() or out.dtype != low.dtype:
+        out += _raised(piece, low, out)
+    elif isinstance(module, nn.Conv2d):
+        up = piece.B.expand(len(low), -1, -1)  # (n, d_out, r)
+        out.flatten(2).baddbmm_(up, low.flatten(2))
     else:
-        out += linear(low, piece.B).to(out.dtype)
+        out.view(-1, out.shape[-1]).addmm_(low.flatten(0, -2), piece.B.mT)
+
+
+def _low(piece: Piece, module: nn.Module, x: Tensor) -> Tensor:
+    """A x: (..., r), of a convolution (n, r, h', w')."""
+    x = x.to(piece.A.dtype)
+    if not isinstance(module, nn.Conv2d):
+        return linear(x, piece.A)
+    height, width = module.kernel_size
+    down = piece.A.view(len(piece.A), -1, height, width)  # (r, c_in, kh, kw)
+    padding: Any = module.padding
+    return conv2d(x, down, None, module.stride, padding, module.dilation)
+
+
+def _raised(piece: Piece, low: Tensor, out: Tensor) -> Tensor:
+    """B low, in shape and type of `out`."""
+    if low.ndim == 4:
+        up = piece.B.expand(len(low), -1, -1)
+        return torch.bmm(up, low.flatten(2)).view(out.shape).to(out.dtype)
+    return linear(low, piece.B).to(out.dtype)
 
 
 def _add_gated(gated: GatedPiece, module: nn.Module, x: Tensor, out: Tensor) -> None:
     """out + sum_i w_out sigmoid(LN(out) w_base + LN(l_i) w_lora + LN(out) LN(l_i) w_cross + bias)
     l_i, in place."""
     conv = isinstance(module, nn.Conv2d)
-    base, cross, lora, bias, scale = (
+    base, lora, cross, bias, scale = (
         v[:, None, None] if conv else v
-        for v in (gated.base, gated.cross, gated.lora, gated.bias, gated.out)
+        for v in (gated.base, gated.lora, gated.cross, gated.bias, gated.out)
     )
-    axis = 1 if conv else -1
-    plain = _normed(out, axis)
+    plain = _normed(out, conv)
+    still, own = plain * base + bias, plain * cross + lora
     total = torch.zeros_like(out)
     for piece in gated.pieces:
-        update = out.clone()
-        _add(piece, module, x, update)
-        update = update - out
-        own = _normed(update, axis)
-        passed = (plain * base + own * lora + plain * own * cross + bias).sigmoid()
-        total = total + (scale * passed).to(out.dtype) * update
-    out += total
+        update = _raised(piece, _low(piece, module, x), out)
+        if piece.gain is not None:
+            update = update + _regain(piece.gain, module, out)
+        passed = torch.addcmul(still, own, _normed(update, conv)).sigmoid()
+        total = total + passed * update
+    out += (scale * total).to(out.dtype)
 
 
-def _normed(values: Tensor, axis: int) -> Tensor:
-    """Mean 0 and variance 1 along an axis, without weights of its own."""
-    centred = values - values.mean(axis, keepdim=True)
-    return centred * (centred.square().mean(axis, keepdim=True) + 1e-5).rsqrt()
+def _normed(values: Tensor, conv: bool) -> Tensor:
+    """Mean 0 and variance 1 over outputs, without weights of its own."""
+    if not conv:
+        return layer_norm(values, values.shape[-1:])
+    variance, mean = torch.var_mean(values, 1, correction=0, keepdim=True)
+    return (values - mean) * (variance + 1e-5).rsqrt()
 
 
-def _regain(gain: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:
+def _regain(gain: Tensor, module: nn.Module, out: Tensor) -> Tensor:
     """gain * (out - bias), in the type of `out`."""
+    if isinstance(module, nn.Conv2d):
+        gain = gain[:, None, None]
+    bias = getattr(module, "bias", None)
     plain = out if bias is None else out - bias.view(gain.shape)
     return (gain * plain).to(out.dtype)

@@ -22,8 +22,8 @@ def gated_fusion(inputs: Inputs) -> Scheduled:
     LN(base) * LN(l_i) * w_cross + bias), l_i adapter i's own update at its own weight: AutoLoRA's
     fusion. The gate belongs to the base model and was fitted on pairs of adapters, so that each
     pair predicts on the prompts of one adapter as that adapter alone; it serves adapters it never
-    saw. Text encoders are not gated. One adapter alone acts as usual. One pass per step, each
-    somewhat slower than that of the sum (`cat`).
+    saw. Text encoders are not gated. One adapter alone acts as usual. One pass per step, but a
+    slower one than that of the sum (`cat`), most of all on a CPU.
     """
     cast = actors(inputs)
     if len(cast) == 1:

@@ -29,7 +29,7 @@ from lora_studio.evaluation.metrics import Rate
 log = logging.getLogger(__name__)
 
 PROMPTS = 100
-BASE_PROMPTS = 200
+BASE_PROMPTS = 100
 FRESH = 800
 SEED = 52_000
 SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
