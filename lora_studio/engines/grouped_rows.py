@@ -146,7 +146,8 @@ def _add_gated(gated: GatedPiece, module: nn.Module, x: Tensor, out: Tensor) -> 
         v[:, None, None] if conv else v
         for v in (gated.base, gated.lora, gated.cross, gated.bias, gated.out)
     )
-    plain = _normed(out, conv)
+    seen = out.clone() if torch.is_grad_enabled() else out  # gradients need it as it was
+    plain = _normed(seen, conv)
     still, own = plain * base + bias, plain * cross + lora
     total = torch.zeros_like(out)
     for piece in gated.pieces:
