@@ -115,6 +115,18 @@ class AdapterBank:
         self._resident.pop(adapter_id, None)
         self._sizes.pop(adapter_id, None)
 
+    @contextmanager
+    def guests(self, adapters: Mapping[str, Adapter]) -> Iterator[dict[str, str]]:
+        """Within, adapters are resident under ids of their own: key -> that id."""
+        names = {key: f"guest-{key}" for key in adapters}
+        try:
+            for key, adapter in adapters.items():
+                self.add(names[key], adapter, keep=names.values())
+            yield names
+        finally:
+            for name in names.values():
+                self.remove(name)
+
     def close(self) -> None:
         """Takes every hook off the modules and forgets all adapters."""
         for handle in self._hooks.values():

@@ -65,7 +65,7 @@ class AttentionRules:
         self._sizes = {h * w: (h, w) for h, w in _halvings(size)}
         self._level: int | None = None
         self._seats: Sequence[Seat] = ()
-        self._groups: list[tuple[int, Tensor]] = []
+        self._groups: list[tuple[int, list[int], Tensor]] = []
         self._seen: dict[int, dict[tuple[int, int, str], list[Tensor]]] = {}
         self._numbers: dict[tuple[str, int, int], Tensor] = {}
 
@@ -95,7 +95,7 @@ class AttentionRules:
         for row, seat in enumerate(seats):
             groups.setdefault((seat.picture, seat.half), []).append(row)
         self._groups = [
-            (picture, torch.tensor(sorted(rows, key=lambda r: seats[r].branch), device=device))
+            (picture, [seats[row].branch for row in rows], torch.tensor(rows, device=device))
             for (picture, _), rows in groups.items()
         ]
 
@@ -121,7 +121,7 @@ class AttentionRules:
         if cross or not any(plan and plan.apart for plan in self._plans):
             return scaled_dot_product_attention(q, k, v)
         out = v.new_empty(*q.shape[:3], v.shape[-1])
-        for picture, rows in self._groups:
+        for picture, _, rows in self._groups:
             plan = self._plans[picture]
             sees = self._sees(picture, q.shape[2], q.device) if plan and plan.apart else None
             out[rows] = scaled_dot_product_attention(q[rows], k[rows], v[rows], attn_mask=sees)
@@ -129,11 +129,10 @@ class AttentionRules:
 
     def mixed(self, out: Tensor) -> Tensor:
         """(rows, places, width) cross-attention outputs, mixed where a plan says so."""
-        for picture, rows in self._groups:
+        for picture, branches, rows in self._groups:
             plan = self._plans[picture]
             if plan is not None and plan.shares:
                 shares = self._at(picture, "shares", out.shape[1], out)  # (branches, places)
-                branches = [self._seats[int(row)].branch for row in rows]
                 mixture = (shares[branches][..., None] * out[rows]).sum(0)
                 out = out.index_copy(0, rows, mixture.expand(len(rows), -1, -1))
         return out

@@ -154,6 +154,7 @@ class ImageEngine:
         with self._memory(len(rows)), calm():
             with torch.no_grad():
                 embeds = self._embeds(rows, wish)
+            rules = attention_rules(self.pipe, self.family, rows, wish)
             for call in calls:
                 conductor = self._conductor(
                     rows,
@@ -161,7 +162,7 @@ class ImageEngine:
                     embeds,
                     lambda *given: found.append(given[-1]),
                     call.step,
-                    attention_rules(self.pipe, self.family, rows, wish),
+                    rules,
                 )
                 with conductor.conducting(self.denoiser):
                     self.denoiser(*call.args, **call.kwargs)

@@ -33,17 +33,13 @@ def attention_rules(
 
 
 def _tokens(tokenizer: Any, row: ImageRow, branch: int) -> Tokens:
-    plan = row.plan.attention
+    words = row.plan.attention.words if row.plan.attention else {}
     prompt = row.plan.branches[branch].prompt or row.prompt
-    found = {
-        concept: token_places(tokenizer, prompt, phrases)
-        for concept, phrases in (plan.words if plan else {}).items()
-    }
+    found = {concept: token_places(tokenizer, prompt, said) for concept, said in words.items()}
     for concept, places in found.items():
         if not places:
-            phrases = (plan.words if plan else {})[concept]
             raise InvalidRequest(
                 f"The prompt '{prompt}' does not name {concept}. Write one of its words in it: "
-                f"{', '.join(phrases)}."
+                f"{', '.join(words[concept])}."
             )
     return found

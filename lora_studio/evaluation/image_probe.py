@@ -3,8 +3,7 @@ predictions as each source alone does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -50,7 +49,7 @@ class ImageProbe:
         self._check = check or (lambda: None)
         self._wish = Denoising(steps=STEPS)
         self._recorded: list[tuple[list[ImageRow], list[Call], list[float]]] = []
-        with self._guests(sources) as guests:
+        with self._engine.bank.guests(sources) as guests:
             for name in sources:
                 prompts = list(samples.get(name, ()))[:PROMPTS_PER_SOURCE]
                 if prompts:
@@ -62,7 +61,7 @@ class ImageProbe:
         for done, (adapter, scale) in enumerate(candidates):
             self._check()
             self._progress(done / len(candidates), f"trying strength {scale:g} on sample prompts")
-            with self._guests({"candidate": adapter}) as guests:
+            with self._engine.bank.guests({"candidate": adapter}) as guests:
                 shares = [self._explained(guests["candidate"], scale, *r) for r in self._recorded]
             mean = sum(shares) / max(len(shares), 1)
             prompts = sum(len(rows) for rows, _, _ in self._recorded)
@@ -91,19 +90,6 @@ class ImageProbe:
         answers = self._engine.replay(calls, mine, self._wish)
         off = sum(_squared(a, call.prediction) for a, call in zip(answers, calls, strict=True))
         return 1.0 - off / max(sum(gaps), 1e-12)
-
-    @contextmanager
-    def _guests(self, adapters: Mapping[str, Adapter]) -> Iterator[dict[str, str]]:
-        """Within, the adapters are in the bank under names of their own."""
-        names = {key: f"probe-{key}" for key in adapters}
-        bank = self._engine.bank
-        try:
-            for key, adapter in adapters.items():
-                bank.add(names[key], adapter, keep=names.values())
-            yield names
-        finally:
-            for name in names.values():
-                bank.remove(name)
 
 
 def _squared(left: torch.Tensor, right: torch.Tensor) -> float:

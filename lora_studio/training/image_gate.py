@@ -10,7 +10,6 @@ import argparse
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -94,12 +93,13 @@ def fit_gate(
         raise InvalidRequest("Fitting a gate needs two or more adapters with sample prompts.")
     started, rng = time.time(), np.random.default_rng(spec.seed)
     wish = Denoising(steps=spec.run)
-    with _guests(engine, sources):
+    with engine.bank.guests(sources) as guests:
         lessons: list[Lesson] = []
         for place, name in enumerate(taught):
             progress(0.2 * place / len(taught), f"watching {name}")
-            lessons += _record(engine, name, sources[name], wish, spec, check)
-        pairs = [(lesson, other) for lesson in lessons for other in taught if other != lesson.owner]
+            lessons += _record(engine, guests[name], sources[name], wish, spec, check)
+        others = [guests[name] for name in taught]
+        pairs = [(lesson, other) for lesson in lessons for other in others if other != lesson.owner]
         vectors = _vectors(engine, sources)
 
         def loss(place: int) -> Tensor:
@@ -181,18 +181,6 @@ def _vectors(engine: ImageEngine, sources: Mapping[str, Adapter]) -> dict[str, d
             for vector, value in start.items()
         }
     return found
-
-
-@contextmanager
-def _guests(engine: ImageEngine, sources: Mapping[str, Adapter]) -> Iterator[None]:
-    """Within, the adapters are in the engine's bank under their names."""
-    try:
-        for name, adapter in sources.items():
-            engine.bank.add(name, adapter, keep=sources)
-        yield
-    finally:
-        for name in sources:
-            engine.bank.remove(name)
 
 
 def main(arguments: list[str] | None = None) -> None:
