@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
+import _image_tables
 import image_cost
 import numpy as np
 import torch
@@ -216,50 +217,6 @@ def rates(hits: Sequence[Sequence[bool]]) -> list[Rate]:
     return [Rate(sum(row), len(row)) for row in hits]
 
 
-def cell(rate: Rate) -> str:
-    low, high = rate.interval
-    return f"{rate.rate:.2f} ({low:.2f}–{high:.2f})"
-
-
-def score_table(group: Group, rows: Sequence[tuple[str, Sequence[Rate]]]) -> str:
-    """Markdown; the best composition is bold."""
-    made = [found[2].rate for label, found in rows if not _control(label)]
-    best = max(made, default=0.0)
-    lines = [f"## {group.title[0].upper()}{group.title[1:]}", ""]
-    lines += ["| | " + " | ".join(group.columns) + " |", "|---|---|---|---|"]
-    for label, found in rows:
-        cells = [cell(rate) for rate in found]
-        if not _control(label) and found[2].rate == best > 0:
-            cells[2] = f"**{cells[2]}**"
-        lines.append(f"| {label} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _control(label: str) -> bool:
-    return label == "base model" or label.endswith(" alone")
-
-
-DOCUMENT = """# Compositions of the image demo's adapters, measured
-
-Written by `python benchmarks/image_composition.py --write`. {images} pictures for each line, of
-{steps} steps, with 95 % Wilson intervals; all lines of a table share prompts and noise, so
-differences between lines are surer than their intervals say. *object* and *style*: the classifier
-sees the one that the prompt asks for; *left* and *right*: it sees the object asked for there, in
-its colour; *both*: in the same picture. In bold the best composition of a table. The gate of gated
-fusion was fitted on other adapters than these.
-
-{groups}
-
-## Cost of one picture
-
-`python benchmarks/image_cost.py`: least processor time of several runs on one thread ({device}),
-text encoding and VAE included. Passes are those whose predictions are used; CLoRA's guided steps
-run the denoiser forward and back besides.
-
-{costs}
-"""
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--images", type=int, default=100, help="pictures of each line")
@@ -280,13 +237,13 @@ def main() -> None:
             file.write_text(json.dumps(lines), encoding="utf-8")
         known = json.loads(file.read_text(encoding="utf-8"))
         rows = [(label, [Rate(*rate) for rate in found]) for label, found in known]
-        tables.append(score_table(group, rows))
+        tables.append(_image_tables.scores(group.title, group.columns, rows))
         print(tables[-1], flush=True)
     if not options.write:
         return
     costs = image_cost.measure(bench.engine, 3)
     print(costs, flush=True)
-    text = DOCUMENT.format(
+    text = _image_tables.DOCUMENT.format(
         images=options.images,
         steps=bench.engine.settled(Denoising()).steps,
         groups="\n\n".join(tables),
