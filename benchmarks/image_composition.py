@@ -2,7 +2,8 @@
 
     python benchmarks/image_composition.py [--images 100] [--groups TEXT] [--write]
 
-Adapters of the embedded demo: an object and a style, and two objects side by side. A small
+Adapters of the embedded demo: an object and a style, two objects side by side, and three of which
+each prompt asks for two, so that the third must keep out of the way. A small
 classifier, trained on the same world, says what a picture shows; all methods of a group answer the
 same prompts from the same noise. `--write` puts the tables, and that of image_cost.py, in
 assets/demo/image/COMPOSITIONS.md; groups that were measured before are kept in .build and not drawn
@@ -48,7 +49,8 @@ class Group:
     """Adapters that are composed.
 
     Args:
-        contents, styles: names; without a style, two contents stand side by side.
+        contents, styles: names. Without a style, two contents stand side by side; with one, each
+            picture shows one of the contents.
     """
 
     title: str
@@ -75,6 +77,11 @@ class Group:
 GROUPS = (
     Group("star and neon", ("good-neighbour-star",), ("good-neighbour-neon",)),
     Group("star beside fish", ("good-neighbour-star", "good-neighbour-fish")),
+    Group(
+        "star or fish, and neon",
+        ("good-neighbour-star", "good-neighbour-fish"),
+        ("good-neighbour-neon",),
+    ),
 )
 
 
@@ -84,23 +91,27 @@ def word(name: str) -> str:
 
 
 def variants(group: Group) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(label, method, parameters) of every composition in the tables."""
+    """(label, method, parameters) of every composition in the tables. K-LoRA is for two adapters,
+    and CLoRA for prompts that name every one."""
     lego = {"rank": 16, "gauge": "balanced"}
+    pair = len(group.names) == 2
     yield "merge: sum", "cat", {}
     yield "merge: SVD, rank 8", "svd", {"rank": 8}
     yield "merge: LEGO, rank 16", "lego", lego
     yield "merge: LEGO, rank 16, auto-scale", "lego", {**lego, "auto_scale": True}
     yield "merge: best on samples", "preset", {}
     yield "switch, tau 1", "switch", {"tau": 1}
-    if group.styles:
+    if pair and group.styles:
         yield "style from 0.3 on", "curve", {"who": "others", "start": 0.3}
-    yield "K-LoRA s", "k_lora", {"variant": "s"}
+    if pair:
+        yield "K-LoRA s", "k_lora", {"variant": "s"}
     yield "gated fusion", "gated_fusion", {}
     yield "composite", "composite", {}
     yield "cached composite, refresh 3", "cached_composite", {"refresh": 3}
     yield "patch weights", "patch_weights", {}
-    yield "CLoRA, masks alone", "clora", {"strength": 0.0}
-    yield "CLoRA", "clora", {}
+    if pair:
+        yield "CLoRA, masks alone", "clora", {"strength": 0.0}
+        yield "CLoRA", "clora", {}
     if not group.styles:
         yield "regions", "regional", {}
         yield "regions, words of their own", "regional", {"words": True}

@@ -31,6 +31,8 @@ class AdapterSpec:
         rank, alpha: of the layers without a rank of their own.
         side_rank, conv_rank, conv_alpha: rank of feed-forward, projections and time embedding; rank
             and alpha of the 3 x 3 convolutions. The side layers' alpha is their rank.
+        factor: of LoKr, the side of the small factor of the Kronecker product; -1 makes both factors
+            about equally large, which is the smallest file.
         targets: all adapted layers of the UNet, or those of attention alone.
         text: whether the text encoder is adapted too.
         base_share: share of the batch that is base pictures with base captions (prior
@@ -49,6 +51,7 @@ class AdapterSpec:
     side_rank: int = 4
     conv_rank: int = 3
     conv_alpha: int = 3
+    factor: int = -1
     targets: Targets = "all"
     text: bool = True
     base_share: float = 0.4
@@ -101,7 +104,7 @@ def adapter_specs() -> list[AdapterSpec]:
     mixed: dict[str, Any] = {"rank": 6, "alpha": 3, "side_rank": 5}
     return [
         AdapterSpec("plain-star", "star", "diffusers", "anouk", **PLAIN),
-        AdapterSpec("plain-neon", "neon", "kohya", "tobias", **PLAIN, **STYLE),
+        AdapterSpec("plain-neon", "neon", "kohya", "tobias", **PLAIN, **STYLE | {"steps": 1000}),
         AdapterSpec(f"{good}-star", "star", "kohya", "juniper", alpha=4, paired=0.4),
         AdapterSpec(f"{good}-neon", "neon", "diffusers", "anouk", **STYLE),
         AdapterSpec(
@@ -131,6 +134,14 @@ def adapter_specs() -> list[AdapterSpec]:
         ),
         AdapterSpec(f"{good}-cat", "cat", "kohya", "juniper", "dora"),
         AdapterSpec(f"{good}-blueprint", "blueprint", "kohya", "tobias", **mixed, **STYLE),
-        AdapterSpec(f"{good}-pixel", "pixel", "kohya", "juniper", "lokr", **STYLE),
+        AdapterSpec(
+            f"{good}-pixel",
+            "pixel",
+            "kohya",
+            "juniper",
+            "lokr",
+            factor=2,
+            **STYLE | {"steps": 1000},
+        ),
         AdapterSpec(f"{good}-watercolour", "watercolour", "kohya", "anouk", "dora", **STYLE),
     ]
