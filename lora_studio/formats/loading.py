@@ -19,7 +19,7 @@ from lora_studio.formats.config import (
     read_header_config,
 )
 from lora_studio.formats.facts import fill_card
-from lora_studio.formats.header import iterate_tensors, read_header
+from lora_studio.formats.header import check_agreement, iterate_tensors, read_header
 from lora_studio.formats.peft import WEIGHTS
 from lora_studio.formats.reading import pick, read_factors
 
@@ -92,6 +92,7 @@ def _load_folder(folder: Path) -> Loaded:
 
 def _load_weights(weights: Path, folder: Path | None) -> Loaded:
     header = read_header(weights)
+    check_agreement(weights, header)
     dialect = pick(header.tensors, header.metadata)
     config = _config(folder)
     scales = Scales(config, read_header_config(header.metadata))
