@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from lora_studio.errors import InvalidAdapter
 from lora_studio.formats import thumbnail
+from lora_studio.formats.pickles import SUFFIXES
 from lora_studio.limits import limits
 from lora_studio.refusals import Refusal
 
@@ -57,19 +58,20 @@ def unpack(path: Path, folder: Path, max_bytes: int) -> Path:
     return folder
 
 
+def is_pickle(path: Path) -> bool:
+    """Whether a zip is what torch.save writes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(PurePosixPath(name).name == "data.pkl" for name in archive.namelist())
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError):
+        return False  # `unpack` says what is wrong
+
+
 def _bad(message: str, refusal: Refusal) -> InvalidAdapter:
     return InvalidAdapter(message, refusal)
 
 
 def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
-    if any(PurePosixPath(e.filename).name == "data.pkl" for e in entries):
-        raise _bad(
-            "This is a PyTorch pickle. Pickle files can run code and are never opened here. "
-            "Convert it on your machine and upload the result:\n"
-            'weights = torch.load("adapter.bin", weights_only=True)\n'
-            'safetensors.torch.save_file(weights, "adapter.safetensors")',
-            "pickle",
-        )
     if len(entries) > limits().zip_entries:
         raise _bad(f"The zip has {len(entries)} files; an adapter has a handful.", "zip-names")
     seen: set[str] = set()
@@ -124,17 +126,14 @@ def _check_spans(path: Path, archive: zipfile.ZipFile, entries: list[zipfile.Zip
 
 
 def _one_weight_file(files: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
+    """The safetensors file, else the one pickle, of which `pickles` decides what becomes."""
     found = [entry for entry in files if entry.filename.lower().endswith(WEIGHTS)]
+    found = found or [entry for entry in files if entry.filename.lower().endswith(SUFFIXES)]
     configs = [entry for entry in files if PurePosixPath(entry.filename).name == CONFIG]
     if len(found) != 1:
-        pickles = [e.filename for e in files if e.filename.endswith((".bin", ".pt", ".ckpt"))]
-        hint = (
-            f" {pickles[0][:80]} is a pickle and is never opened; convert it to safetensors first."
-            if pickles and not found
-            else " Zip one adapter's folder at a time."
-        )
         raise _bad(
-            f"The zip holds {len(found)} weight files (safetensors); expected exactly one.{hint}",
+            f"The zip holds {len(found)} weight files; expected exactly one (.safetensors). Zip "
+            "one adapter's folder at a time.",
             "zip-weights",
         )
     if len(configs) > 1:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from lora_studio.errors import InvalidAdapter
+from lora_studio.formats.pickles import HINT
 from lora_studio.limits import Limits, limits
 from lora_studio.refusals import Refusal
 
@@ -152,11 +153,7 @@ def refuse_other_kinds(lead: bytes) -> None:
     """Raises InvalidAdapter for first bytes that are a pickle, a zip, a pointer or a page."""
     if lead[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         raise InvalidAdapter(
-            "This is a pickle or zip, not safetensors. Pickle files can run code and are never "
-            "opened here. Convert it on your machine and upload the result:\n"
-            'weights = torch.load("adapter.bin", weights_only=True)\n'
-            'safetensors.torch.save_file(weights, "adapter.safetensors")',
-            "pickle",
+            f"This is a pickle or a damaged zip, not safetensors. {HINT}", "pickle"
         )
     if lead.startswith(b"version "):
         raise InvalidAdapter(

@@ -8,8 +8,8 @@ from lora_studio.adapter import Adapter, AdapterCard, LoraFactors
 from lora_studio.errors import InvalidAdapter, InvalidRequest, LoraStudioError, NotFound
 from lora_studio.formats import export, exporting, load, load_adapter
 from lora_studio.formats.header import read_header
-from lora_studio.limits import OURS, limited
 from lora_studio.formats.kohya_names import dotted
+from lora_studio.limits import OURS, limited
 from tests.deltas import deltas, distance
 
 Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
