@@ -8,7 +8,7 @@ from lora_studio.formats.originals.table import Table, one, qkv, same
 _STACKS = ("layers.{}", "noise_refiner.{}", "context_refiner.{}")
 _LEAVES = (
     "attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0",
-    "feed_forward.w1", "feed_forward.w2", "feed_forward.w3", "adaLN_modulation.0",
+    "feed_forward.w1", "feed_forward.w2", "feed_forward.w3",
 )  # fmt: skip
 
 
@@ -26,6 +26,8 @@ Z_IMAGE = Table(
     {
         **{name: cut for stack in _STACKS for name, cut in _stack(stack).items()},
         **same(
+            "layers.{}.adaLN_modulation.0",
+            "noise_refiner.{}.adaLN_modulation.0",
             "all_x_embedder.2-1",
             "all_final_layer.2-1.linear",
             "all_final_layer.2-1.adaLN_modulation.1",
