@@ -13,7 +13,7 @@ from lora_studio.formats.roles import PREFIX, Slot, is_old, split
 KOHYA_PREFIXES = ("lora_unet_", "lora_te", "lora_transformer_", "lycoris_")
 Spelling = Literal["kohya", "xlabs", "original", "attention-processor", "diffusers", "peft", ""]
 
-DENOISERS = ("model.diffusion_model.", "diffusion_model.", "transformer.")
+DENOISERS = ("model.diffusion_model.", "diffusion_model.", "transformer.", "unet.")
 ENCODERS = {
     "text_encoders.clip_l.transformer.": "text_encoder",
     "text_encoders.clip_g.transformer.": "text_encoder_2",
@@ -26,13 +26,14 @@ ENCODERS = {
 
 _XLABS = re.compile(r"(diffusion_model\.)?(double|single)_blocks\.\d+\.processor\.")
 _ORIGINAL = re.compile(
-    r"(transformer\.)?("
-    r"(double|single|joint)_blocks\.\d+\."
+    r"((transformer|unet)\.)?("
+    r"((input|output)_blocks|middle_block)\.\d+\."
+    r"|(double|single|joint)_blocks\.\d+\."
     r"|blocks\.\d+\.(self|cross)_attn\.(q|k|v|o|k_img|v_img)$"
     r"|(layers|noise_refiner|context_refiner)\.\d+\.attention\.qkv$"
     r")"
 )
-"""Modules that only the original code of a transformer has, without any part's name before."""
+"""Modules that only the original code of a model has, without any part's name before."""
 
 
 class Place(NamedTuple):
