@@ -24,5 +24,6 @@ def refuse_wider_inputs(factors: Mapping[str, LoraFactors]) -> None:
     raise InvalidAdapter(
         f"This is a control adapter for Flux.1: it widens the model's input to {_CONTROL_INPUT} "
         "channels for a picture to follow, so that it cannot be composed with others or run "
-        "without such a picture. Use it alone with diffusers' FluxControlPipeline."
+        "without such a picture. Use it alone with diffusers' FluxControlPipeline.",
+        "adapter-type",
     )

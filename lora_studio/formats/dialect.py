@@ -24,13 +24,13 @@ ENCODERS = {
 }
 """How files that keep the original code's names begin the names of a pipeline's parts."""
 
-_XLABS = re.compile(r"(diffusion_model\.)?(double|single)_blocks\.\d+\.processor\.")
+_XLABS = re.compile(r"(diffusion_model\.)?(double|single)_blocks\.[0-9]+\.processor\.")
 _ORIGINAL = re.compile(
     r"((transformer|unet)\.)?("
-    r"((input|output)_blocks|middle_block)\.\d+\."
-    r"|(double|single|joint)_blocks\.\d+\."
-    r"|blocks\.\d+\.(self|cross)_attn\.(q|k|v|o|k_img|v_img)$"
-    r"|(layers|noise_refiner|context_refiner)\.\d+\.attention\.qkv$"
+    r"((input|output)_blocks|middle_block)\.[0-9]+\."
+    r"|(double|single|joint)_blocks\.[0-9]+\."
+    r"|blocks\.[0-9]+\.(self|cross)_attn\.(q|k|v|o|k_img|v_img)$"
+    r"|(layers|noise_refiner|context_refiner)\.[0-9]+\.attention\.qkv$"
     r")"
 )
 """Modules that only the original code of a model has, without any part's name before."""

@@ -18,14 +18,12 @@ from lora_studio.formats.control import refuse_wider_inputs
 from lora_studio.formats.cuts import divide
 from lora_studio.formats.dialect import Dialect, Place
 from lora_studio.formats.parts import Part, alpha_of, read_part, to_factors
+from lora_studio.limits import limits
 
 DIALECTS: tuple[Dialect, ...] = tuple(
     cast(Dialect, module)
     for module in (peft, diffusers, attention_processor, kohya, original, xlabs)
 )
-MAX_VALUES = 1 << 28
-"""Numbers in all factors together; 1 GiB. LoKr with whole factors can stand for far more."""
-
 _HINTS = {
     "query_norm.scale": "This is a control adapter for Flux.1, which also replaces norm layers",
     "unet:": "This is the first LoRA format there was, which names modules by number",
@@ -56,7 +54,8 @@ def pick(keys: Collection[str], metadata: Mapping[str, str]) -> Dialect:
             f"The tensor names are none that are read{_hint(keys)}. The file starts with "
             f"'{next(iter(sorted(keys)), '')[:80]}'. Files of PEFT, diffusers, kohya, LyCORIS, "
             "ComfyUI, ai-toolkit, OneTrainer and XLabs (LoRA, LoCon, LoHa, LoKr, DoRA) can be "
-            "uploaded; convert it to one of them."
+            "uploaded; convert it to one of them.",
+            "unknown-names",
         )
     return found
 
@@ -84,7 +83,9 @@ def read_factors(
         found[place.path][place.role] = tensor
         homes[place.path] = place
     if not found:
-        raise InvalidAdapter("The file holds no LoRA factors (lora_A / lora_B tensors).")
+        raise InvalidAdapter(
+            "The file holds no LoRA factors (lora_A / lora_B tensors).", "unknown-names"
+        )
     _refuse_lonely(found)
     factors: dict[str, LoraFactors] = {}
     parts: dict[str, Part] = {}
@@ -99,7 +100,7 @@ def read_factors(
             if name in factors:
                 raise InvalidAdapter(f"The file names '{name}' twice, once in '{home.spelled}'.")
             factors[name], parts[name] = piece, part
-        _check_total(factors)
+            _check_size(name, factors)
     refuse_wider_inputs(factors)
     payload = next((p.payload for p in parts.values() if p.payload != "LoRA"), "")
     report = [*_conversions(parts, factors), *_divisions(homes)]
@@ -112,7 +113,8 @@ def _refuse_strangers(keys: list[str]) -> None:
     raise InvalidAdapter(
         f"{len(keys)} tensors are not LoRA factors of a module that is known, such as "
         f"{_some(keys)}{_hint(keys)}. Adapters that replace whole weights (modules_to_save) cannot "
-        "be composed; save without them."
+        "be composed; save without them.",
+        "leftover-tensors",
     )
 
 
@@ -128,11 +130,21 @@ def _refuse_lonely(found: Mapping[str, Mapping[str, np.ndarray]]) -> None:
         raise InvalidAdapter(f"lora_A or lora_B is missing for {_some(lonely)}.")
 
 
-def _check_total(factors: Mapping[str, LoraFactors]) -> None:
-    if sum(m.A.size + m.B.size for m in factors.values()) > MAX_VALUES:
+def _check_size(path: str, factors: Mapping[str, LoraFactors]) -> None:
+    """Caps on the module at `path`, and on all so far together; LoKr with whole factors can stand
+    for far more than its file holds."""
+    cap, norm = limits(), factors[path].norm()
+    if not norm <= cap.update_norm:
         raise InvalidAdapter(
-            f"As LoRA this adapter would hold over {MAX_VALUES >> 20} million numbers, since its "
-            "updates have (nearly) full rank. Train with a lower rank or a larger LoKr factor."
+            f"The update of '{path}' has norm {norm:.3g}, beyond what half precision can hold. The "
+            "training run has probably diverged, or its alpha is wrong.",
+            "values",
+        )
+    if sum(m.A.size + m.B.size for m in factors.values()) > cap.values:
+        raise InvalidAdapter(
+            f"As LoRA this adapter would hold over {cap.values >> 20} million numbers, since its "
+            "updates have (nearly) full rank. Train with a lower rank or a larger LoKr factor.",
+            "caps",
         )
 
 

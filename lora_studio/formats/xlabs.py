@@ -13,7 +13,7 @@ from lora_studio.formats.originals.table import one, qkv
 NAME = "xlabs"
 
 _KEY = re.compile(
-    r"((?:diffusion_model\.)?(double|single)_blocks\.(\d{1,3})\.processor\.((?:qkv|proj)_lora[12]?))"
+    r"((?:diffusion_model\.)?(double|single)_blocks\.([0-9]{1,3})\.processor\.((?:qkv|proj)_lora[12]?))"
     r"\.(down|up)\.weight"
 )
 _ROLES = {"down": "A", "up": "B"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from lora_studio.formats.cuts import Cut
 
-_BLOCK = re.compile(r"([a-z_]+?)_(\d{1,3})_(.+)")
+_BLOCK = re.compile(r"([a-z_]+?)_([0-9]{1,3})_(.+)")
 
 
 def one(path: str) -> Cut:
