@@ -12,20 +12,20 @@ import numpy as np
 
 from lora_studio.adapter import LoraFactors
 from lora_studio.errors import InvalidAdapter
-from lora_studio.formats import attention_processor, diffusers, kohya, peft
+from lora_studio.formats import attention_processor, diffusers, kohya, original, peft, xlabs
 from lora_studio.formats.config import Scales
+from lora_studio.formats.control import refuse_wider_inputs
+from lora_studio.formats.cuts import divide
 from lora_studio.formats.dialect import Dialect, Place
 from lora_studio.formats.parts import Part, alpha_of, read_part, to_factors
 from lora_studio.limits import limits
 
 DIALECTS: tuple[Dialect, ...] = tuple(
-    cast(Dialect, module) for module in (peft, diffusers, attention_processor, kohya)
+    cast(Dialect, module)
+    for module in (peft, diffusers, attention_processor, kohya, original, xlabs)
 )
 _HINTS = {
-    "double_blocks": "These are Flux's own names",
-    "single_blocks": "These are Flux's own names",
-    "joint_blocks": "These are Stable Diffusion 3's own names",
-    "diffusion_model.": "These are names of the original model code",
+    "query_norm.scale": "This is a control adapter for Flux.1, which also replaces norm layers",
     "unet:": "This is the first LoRA format there was, which names modules by number",
     "oft_": "This is an OFT adapter",
     "on_input": "This is an IA³ adapter",
@@ -52,8 +52,9 @@ def pick(keys: Collection[str], metadata: Mapping[str, str]) -> Dialect:
     if found is None:
         raise InvalidAdapter(
             f"The tensor names are none that are read{_hint(keys)}. The file starts with "
-            f"'{next(iter(sorted(keys)), '')[:80]}'. Files of PEFT, diffusers, kohya and LyCORIS "
-            "(LoRA, LoCon, LoHa, LoKr, DoRA) can be uploaded; convert it to one of them.",
+            f"'{next(iter(sorted(keys)), '')[:80]}'. Files of PEFT, diffusers, kohya, LyCORIS, "
+            "ComfyUI, ai-toolkit, OneTrainer and XLabs (LoRA, LoCon, LoHa, LoKr, DoRA) can be "
+            "uploaded; convert it to one of them.",
             "unknown-names",
         )
     return found
@@ -94,11 +95,16 @@ def read_factors(
             home.component, home.spelled, part.rank, alpha_of(path, found[path])
         )
         module = to_factors(path, part, found[path], scaling)
-        factors[path] = replace(module, component=home.component)
-        parts[path] = part
-        _check_size(path, factors)
+        module = replace(module, component=home.component)
+        for name, piece in divide(path, module, home.cut).items():
+            if name in factors:
+                raise InvalidAdapter(f"The file names '{name}' twice, once in '{home.spelled}'.")
+            factors[name], parts[name] = piece, part
+            _check_size(name, factors)
+    refuse_wider_inputs(factors)
     payload = next((p.payload for p in parts.values() if p.payload != "LoRA"), "")
-    return Reading(factors, f"{dialect} {payload}".strip(), _conversions(parts, factors))
+    report = [*_conversions(parts, factors), *_divisions(homes)]
+    return Reading(factors, f"{dialect} {payload}".strip(), report)
 
 
 def _refuse_strangers(keys: list[str]) -> None:
@@ -149,6 +155,16 @@ def _conversions(parts: Mapping[str, Part], factors: Mapping[str, LoraFactors]) 
         f"{count} {_KINDS[payload]} became LoRA factors of the same updates, of rank "
         f"{max(factors[p].rank for p in converted if parts[p].payload == payload)} at most."
         for payload, count in sorted(counts.items())
+    ]
+
+
+def _divisions(homes: Mapping[str, Place]) -> list[str]:
+    count = sum(bool(home.cut and len(home.cut.paths) > 1) for home in homes.values())
+    if not count:
+        return []
+    return [
+        "Matrices of the model's original code that were divided into diffusers' modules, with the "
+        f"same updates: {count}."
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lora_studio.adapter import Adapter, AdapterCard
 from lora_studio.errors import IncompatibleAdapters, InvalidAdapter
-from lora_studio.families import check_fits, detect, home_of, module_shapes
+from lora_studio.families import cannot_run, check_fits, detect, home_of, module_shapes
 from lora_studio.formats import Loaded, canonical, load
 from lora_studio.formats.thumbnail import redraw
 from lora_studio.limits import Limits, limited
@@ -21,8 +21,9 @@ LISTS = ("samples", "tags", "trigger_words")
 def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     """args: path, out (file to write), max_bytes, limits, card (fields a person typed; they win).
 
-    Returns {card, tests, report, family, thumbnail}; `thumbnail` is the path of a PNG beside
-    `out`, drawn anew from the uploaded one, or "".
+    Returns {card, tests, report, family, evidence, thumbnail}; `evidence` says why it is taken for
+    that family; `thumbnail` is the path of a PNG beside `out`, drawn anew from the uploaded one,
+    or "".
     """
     caps = Limits.from_dict(args.get("limits") or {})
     with limited(caps):
@@ -48,7 +49,10 @@ def _validate(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     ctx.progress(0.6, "comparing with the base model")
     report = [_summary(adapter), *loaded.report]
     if not named and card.base_model:
-        report.append(f"No base model was named; taken for {card.base_model}. {guess.evidence[0]}")
+        why = " ".join(guess.evidence)
+        report.append(f"No base model was named; taken for {card.base_model}. {why}")
+    if lacking := cannot_run(guess.family):
+        report.append(lacking)
     report.append(_fit(adapter))
     ctx.progress(0.8, "writing")
     out = Path(args["out"])
@@ -58,6 +62,7 @@ def _validate(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
         "tests": loaded.tests,
         "report": report,
         "family": guess.family,
+        "evidence": list(guess.evidence),
         "thumbnail": _thumbnail(loaded, out, report),
     }
 
