@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from lora_studio.errors import InvalidAdapter
 from lora_studio.formats import thumbnail
+from lora_studio.formats.weights import ENDINGS
 
 WANTED = ("adapter_config.json", "README.md", "test.jsonl", "recipe.yaml", *thumbnail.NAMES)
 MAX_ENTRIES = 64
@@ -16,8 +17,8 @@ MAX_SMALL = 4 * 1024 * 1024
 def unpack(path: Path, folder: Path, max_bytes: int) -> Path:
     """Extracts the one adapter in the zip at `path` into `folder` and returns `folder`.
 
-    Only the weights (one .safetensors) and the known text files beside them are taken; anything
-    that tries to leave the folder makes the whole archive refused.
+    Only the weights (one .safetensors or .npz) and the known text files beside them are taken;
+    anything that tries to leave the folder makes the whole archive refused.
 
     Raises:
         InvalidAdapter: not a zip, several adapters, hostile names, or larger than `max_bytes`.
@@ -26,10 +27,10 @@ def unpack(path: Path, folder: Path, max_bytes: int) -> Path:
         with zipfile.ZipFile(path) as archive:
             entries = [e for e in archive.infolist() if not e.is_dir()]
             _check_names(entries)
-            weights = [e for e in entries if e.filename.lower().endswith(".safetensors")]
+            weights = [e for e in entries if e.filename.lower().endswith(ENDINGS)]
             if len(weights) != 1:
                 raise InvalidAdapter(
-                    f"The zip holds {len(weights)} safetensors files; expected exactly one "
+                    f"The zip holds {len(weights)} files of weights; expected exactly one "
                     "adapter. Zip one adapter's folder at a time."
                 )
             home = PurePosixPath(weights[0].filename).parent

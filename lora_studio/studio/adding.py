@@ -33,10 +33,10 @@ def add_adapter(
     out = settings.scratch_dir / f"{uuid4().hex}.safetensors"
     drawn: Path | None = None
     try:
-        result = yield from flow.run(_job(settings, path, out, card))
+        result = yield from flow.run(_job(settings, path, out, card, fallback))
         if fallback and not result["card"]["base_model"]:
             again = {**card, "base_model": fallback}
-            result = yield from flow.run(_job(settings, path, out, again))
+            result = yield from flow.run(_job(settings, path, out, again, fallback))
         drawn = Path(result["thumbnail"]) if result.get("thumbnail") else None
         adapter = canonical.read(out, AdapterCard.from_dict(result["card"]))
         existed = gallery.has(adapter.id)
@@ -56,11 +56,12 @@ def add_adapter(
     return {**entry.to_dict(), "report": report, "existed": existed}
 
 
-def _job(settings: Settings, path: str, out: Path, card: Mapping[str, Any]) -> Job:
+def _job(settings: Settings, path: str, out: Path, card: Mapping[str, Any], fallback: str) -> Job:
     args = {
         "path": path,
         "out": str(out),
         "card": dict(card),
+        "fallback": fallback,
         "max_bytes": settings.max_upload_bytes,
     }
     return Job("validate", args, "light")

@@ -18,13 +18,19 @@ LISTS = ("samples", "tags", "trigger_words")
 
 
 def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
-    """args: path, out (file to write), max_bytes, card (fields a person typed; they win).
+    """args: path, out (file to write), max_bytes, card (fields a person typed; they win), fallback
+    (base model whose sizes count where none is named).
 
     Returns {card, tests, report, family, thumbnail}; `thumbnail` is the path of a PNG beside
     `out`, drawn anew from the uploaded one, or "".
     """
     ctx.progress(0.1, "reading the file")
-    loaded = load(args["path"], int(args["max_bytes"]))
+    typed, last = args.get("card", {}).get("base_model"), args.get("fallback", "")
+    loaded = load(
+        args["path"],
+        int(args["max_bytes"]),
+        lambda said: module_shapes(str(typed or said or last)),
+    )
     ctx.check()
     card = _card(loaded.adapter.card, args.get("card", {}))
     guess = detect(loaded.adapter, loaded.metadata)

@@ -76,7 +76,8 @@ def test_the_canonical_blob_is_the_same_for_the_same_adapter(tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"peft_type": "VERA"}, "VERA adapter"),
+        ({"peft_type": "VERA"}, "is that of VERA"),
+        ({"peft_type": "OFT"}, "OFT adapter.*turns the base"),
         ({"lora_alpha": float("nan")}, "lora_alpha is nan"),
         ({"lora_alpha": "8"}, "not a number"),
         ({"alpha_pattern": {"(a+)+$": 4}}, "regular expression"),
