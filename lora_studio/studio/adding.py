@@ -24,7 +24,7 @@ def add_adapter(
     actor: str,
     fallback: str = "",
 ) -> Steps:
-    """Yields progress; returns the entry with {report, existed}.
+    """Yields progress; returns the entry with {report, existed, twins}.
 
     Args:
         fallback: base model to take where neither file nor card names one and the weights do not
@@ -45,6 +45,7 @@ def add_adapter(
             owner=actor,
             tests=result["tests"],
             thumbnail=drawn.read_bytes() if drawn else b"",
+            measures=result["measures"],
         )
     finally:
         out.unlink(missing_ok=True)
@@ -53,7 +54,10 @@ def add_adapter(
     report = list(result["report"])
     if existed:
         report.append("The very same weights were already here; nothing was added twice.")
-    return {**entry.to_dict(), "report": report, "existed": existed}
+    alike = gallery.twins(entry.id)
+    report += [twin.sentence() for twin in alike]
+    told = {"report": report, "existed": existed, "twins": [twin.to_dict() for twin in alike]}
+    return {**entry.to_dict(), **told}
 
 
 def _job(settings: Settings, path: str, out: Path, card: Mapping[str, Any], fallback: str) -> Job:

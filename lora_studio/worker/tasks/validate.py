@@ -9,8 +9,10 @@ from typing import Any
 from lora_studio.adapter import Adapter, AdapterCard
 from lora_studio.errors import IncompatibleAdapters, InvalidAdapter
 from lora_studio.families import check_fits, detect, home_of, module_shapes
+from lora_studio.families.detect import TITLES
 from lora_studio.formats import Loaded, canonical, load
 from lora_studio.formats.thumbnail import redraw
+from lora_studio.rank_units.measures import measure, sentences
 from lora_studio.worker.job import JobContext
 
 FROM_PEOPLE = ("title", "description", "licence", "contributor", "base_model")
@@ -21,8 +23,9 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     """args: path, out (file to write), max_bytes, card (fields a person typed; they win), fallback
     (base model whose sizes count where none is named).
 
-    Returns {card, tests, report, family, thumbnail}; `thumbnail` is the path of a PNG beside
-    `out`, drawn anew from the uploaded one, or "".
+    Returns {card, tests, report, family, measures, thumbnail}; `measures` are the figures of the
+    report card, `thumbnail` is the path of a PNG beside `out`, drawn anew from the uploaded one, or
+    "".
     """
     ctx.progress(0.1, "reading the file")
     typed, last = args.get("card", {}).get("base_model"), args.get("fallback", "")
@@ -38,7 +41,14 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     card = card if named else replace(card, base_model=home_of(guess.family))
     adapter = replace(loaded.adapter, card=card)
     ctx.progress(0.6, "comparing with the base model")
-    report = [_summary(adapter), *loaded.report]
+    measures = {
+        **measure(loaded.adapter, loaded.ranks),
+        "dialect": card.source_format,
+        "family": TITLES.get(guess.family, ""),
+        "evidence": list(guess.evidence),
+        "notes": list(loaded.report),
+    }
+    report = [_summary(adapter), *loaded.report, *sentences(measures)]
     if not named and card.base_model:
         report.append(f"No base model was named; taken for {card.base_model}. {guess.evidence[0]}")
     report.append(_fit(adapter))
@@ -50,6 +60,7 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
         "tests": loaded.tests,
         "report": report,
         "family": guess.family,
+        "measures": measures,
         "thumbnail": _thumbnail(loaded, out, report),
     }
 
