@@ -22,7 +22,7 @@ function row(name, hint, values, show = number) {
 
 const tally = (counts) =>
   Object.entries(counts || {})
-    .map(([name, times]) => `${name} ${times}×`)
+    .map(([name, times]) => `${name}\u00a0${times}×`)
     .join(", ");
 
 function units(card) {
@@ -81,7 +81,7 @@ export function reportCard(card, twins, open) {
       line("Rank-one units", units(card)),
       line("Layers", tally(card.layers)),
       line("Made for", family.join(" · ")),
-      line("Kinds", tally(card.kinds)),
+      Object.keys(card.kinds || {}).length > 1 ? line("Kinds", tally(card.kinds)) : null,
     ),
     (card.notes || []).map((note) => h("p", { class: "ls-quiet ls-small" }, note)),
     (twins || []).length

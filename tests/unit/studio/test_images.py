@@ -267,3 +267,20 @@ def test_votes_are_tallied_with_intervals_and_kept_with_the_recipe(studio, ids, 
 def test_a_ballot_that_is_none_is_refused(studio, ids, base, votes):
     with pytest.raises(InvalidRequest):
         studio.record_votes(ballot(ids, base, "", votes))
+
+
+def test_the_same_update_in_another_file_format_is_found_to_be_here_already(studio, ids):
+    path = studio.export_adapter(ids["Star"], "kohya")
+    entry = studio.add_adapter(path, {"title": "Star again"}).result()
+    try:
+        assert not entry["existed"]
+        assert [(twin["kind"], twin["title"]) for twin in entry["twins"]] == [("near", "Star")]
+        assert entry["twins"][0]["cosine"] > 0.999
+        assert any("nearly the same as that of “Star”" in line for line in entry["report"])
+        told = studio.get_adapter(ids["Star"])
+        assert [twin["title"] for twin in told["twins"]] == ["Star again"]
+        assert told["measures"]["alpha_is_rank"]
+        assert told["measures"]["dialect"] == "peft"
+    finally:
+        studio.delete_adapter(entry["id"])
+    assert studio.get_adapter(ids["Star"])["twins"] == []
