@@ -105,6 +105,8 @@ def read_config(text: str) -> AdapterConfig:
         return AdapterConfig(base_model=_base(data), options=_options(data, names), kind=kind)
     if kind not in METHODS:
         raise refusals.refuse(kind)
+    if kind == "LORA":
+        refusals.refuse_unlike_lora(data)
     alpha = "lora_alpha" if kind == "LORA" else "alpha"
     return _config(data, alpha, CONFIG, ranks=kind == "LOKR")
 

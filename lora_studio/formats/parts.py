@@ -158,7 +158,8 @@ def _shortened(path: str, short: Short, kernel: tuple[int, ...] | None, payload:
     """The factors of an update that is scaled already."""
     pair: Pair = short.pair
     kind: Kind = "linear" if kernel is None else "conv"
-    a, b = (np.ascontiguousarray(factor, dtype=np.float32) for factor in (pair.A, pair.B))
+    with np.errstate(over="ignore"):
+        a, b = (np.ascontiguousarray(f, dtype=np.float32) for f in (pair.A, pair.B))
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise InvalidAdapter(f"The update of '{path}' is too large to be stored in float32.")
     return Part(a, b, pair.rank, kind, kernel, payload, True, scaling=1.0, loss=short.loss)

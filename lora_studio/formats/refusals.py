@@ -1,6 +1,10 @@
-"""PEFT's methods that no set of low-rank factors stands for, each with the reason."""
+"""PEFT's methods that no set of low-rank factors stands for, each with the reason; and settings of
+LoRA itself under which its factors are not the whole update."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from lora_studio.errors import InvalidAdapter
 
@@ -38,3 +42,37 @@ def refuse(kind: str) -> InvalidAdapter:
     if kind in _CONVERTIBLE or kind not in REASONS:
         way = "Convert it with peft.convert_to_lora and upload the LoRA."
     return InvalidAdapter(f"This is a {shown} adapter, which cannot be composed: {reason}. {way}")
+
+
+_ALTERED = {
+    "pissa": "PiSSA",
+    "corda": "CorDA",
+    "olora": "OLoRA",
+    "loftq": "LoftQ",
+    "lora_ga": "LoRA-GA",
+}
+"""Ways to start a LoRA that take its first product out of the base model's weights."""
+
+_OTHERWISE = {
+    "alora_invocation_tokens": "it acts only after certain tokens (aLoRA)",
+    "use_qalora": "its inputs are pooled in groups (QALoRA)",
+    "use_bdlora": "its factors are block-diagonal (BD-LoRA)",
+    "kasa_config": "its base model's weights were cut short (KaSA)",
+    "arrow_config": "it routes between other adapters (Arrow)",
+    "layer_replication": "it was trained on a base model whose layers are repeated",
+}
+
+
+def refuse_unlike_lora(data: Mapping[str, Any]) -> None:
+    """Raises InvalidAdapter if a LoRA's configuration says that B A is not what it adds."""
+    start = data.get("init_lora_weights")
+    name = next((n for n in _ALTERED if isinstance(start, str) and start.startswith(n)), "")
+    if name:
+        raise InvalidAdapter(
+            f"This LoRA was started by {_ALTERED[name]}, which alters the base model's weights, so "
+            "that its factors are no update of the base as it is. Save it with PEFT's "
+            "path_initial_model_for_weight_conversion, which makes a plain LoRA of it."
+        )
+    reason = next((why for field, why in _OTHERWISE.items() if data.get(field)), "")
+    if reason:
+        raise InvalidAdapter(f"This LoRA cannot be composed: {reason}. Train a plain LoRA instead.")

@@ -77,8 +77,7 @@ CONFIGS = {
     "gralora": lambda: peft.GraloraConfig(**EVERY, r=4, gralora_k=2, alpha=6),
     "gralora, hybrid": lambda: peft.GraloraConfig(**EVERY, r=4, gralora_k=2, alpha=6, hybrid_r=3),
     "delora": lambda: peft.DeloraConfig(**EVERY, r=4),
-    "pissa": lambda: peft.LoraConfig(**EVERY, r=4, lora_alpha=8, init_lora_weights="pissa"),
-    "olora": lambda: peft.LoraConfig(**EVERY, r=4, init_lora_weights="olora"),
+    "lora, orthogonal": lambda: peft.LoraConfig(**EVERY, r=4, init_lora_weights="orthogonal"),
     "rslora": lambda: peft.LoraConfig(**EVERY, r=4, lora_alpha=8, use_rslora=True),
 }
 TURNED = {
@@ -177,7 +176,7 @@ def test_without_the_base_model_what_lacks_sizes_is_refused_with_a_way_out(name,
         load_adapter(tmp_path)
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name.split()[0] not in ("pissa",)])
+@pytest.mark.parametrize("name", list(CONFIGS))
 def test_a_tensor_too_few_is_named_never_guessed(name, tmp_path):
     model = trained(CONFIGS[name]())
     model.save_pretrained(tmp_path)
@@ -215,6 +214,11 @@ REFUSED = {
         lambda: peft.MissConfig(**EVERY, r=4, init_weights="bat"),
         lambda: peft.HiraConfig(**EVERY, r=4),
         lambda: peft.GloraConfig(**EVERY, r=4),
+    ],
+    "alters the base model's weights.*plain LoRA of it": [
+        lambda: peft.LoraConfig(**EVERY, r=4, init_lora_weights="pissa"),
+        lambda: peft.LoraConfig(**EVERY, r=4, init_lora_weights="pissa_niter_3"),
+        lambda: peft.LoraConfig(**EVERY, r=4, init_lora_weights="olora"),
     ],
     "turns the base": [
         lambda: peft.OFTConfig(**EVERY, oft_block_size=4),
@@ -264,3 +268,73 @@ def test_a_configuration_of_another_method_than_the_tensors_is_refused(tmp_path)
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "VERA"}))
     with pytest.raises(InvalidAdapter, match="saved together"):
         load_adapter(tmp_path)
+
+
+@pytest.mark.parametrize("start", ["pissa", "olora"])
+def test_a_lora_that_altered_its_base_is_read_once_peft_has_made_it_plain(start, tmp_path):
+    torch.manual_seed(3)
+    base = Model()
+    before = {name: module.weight.detach().clone() for name, module in linears(base)}
+    config = peft.LoraConfig(target_modules=TARGETS, r=4, lora_alpha=8, init_lora_weights=start)
+    model = peft.get_peft_model(base, config)
+    model.peft_config["default"].init_lora_weights = True
+    model.save_pretrained(tmp_path / "first")
+    model.peft_config["default"].init_lora_weights = start
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:  # training
+            parameter.data += 0.1 * torch.randn(parameter.shape)
+    model.save_pretrained(
+        tmp_path / "plain", path_initial_model_for_weight_conversion=str(tmp_path / "first")
+    )
+    found = deltas(load_adapter(tmp_path / "plain"))
+    after = {name: module.weight.detach() for name, module in linears(model.merge_and_unload())}
+    expected = {name: (after[name] - before[name]).double().numpy() for name in found}
+    assert distance(found, expected) < 1e-5  # the merge itself rounds beside the base's weights
+
+
+def linears(model):
+    return ((n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear))
+
+
+def test_settings_under_which_factors_are_not_the_update_are_refused(tmp_path):
+    trained(CONFIGS["rslora"]()).save_pretrained(tmp_path)
+    file = tmp_path / "adapter_config.json"
+    plain = json.loads(file.read_text())
+    for field, value in {
+        "alora_invocation_tokens": [1, 2],
+        "use_qalora": True,
+        "layer_replication": [[0, 4]],
+        "arrow_config": {"top_k": 3},
+    }.items():
+        file.write_text(json.dumps({**plain, field: value}))
+        with pytest.raises(InvalidAdapter, match="cannot be composed"):
+            load_adapter(tmp_path)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_hostile_shapes_and_values_are_refused_and_nothing_else_happens(name, tmp_path):
+    """Each tensor in turn gets other dimensions, huge values or strange indices."""
+    model = trained(CONFIGS[name]())
+    model.save_pretrained(tmp_path)
+    shapes = shapes_of(model)
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    rng = np.random.default_rng(0)
+    for key in [key for key in tensors if ".down." in key or ".model." not in key]:
+        for other in (
+            np.ones((1,), np.float32),
+            np.ones((1, 1, 1, 1), np.float32),
+            np.full(tensors[key].shape, 3e38, np.float32),
+            -np.ones(tensors[key].shape, np.float32),
+            rng.normal(size=tuple(n + 1 for n in tensors[key].shape)).astype(np.float32),
+            np.ones((3000, *tensors[key].shape[1:]), np.float32),
+        ):
+            changed = tmp_path / "changed"
+            changed.mkdir(exist_ok=True)
+            save_file({**tensors, key: other}, changed / "adapter_model.safetensors")
+            config = (tmp_path / "adapter_config.json").read_text()
+            (changed / "adapter_config.json").write_text(config)
+            try:
+                found = load_adapter(changed, shapes=lambda base: shapes)
+            except InvalidAdapter:
+                continue
+            assert all(np.isfinite(m.A).all() for m in found.factors.values())

@@ -73,7 +73,8 @@ def gralora(path: str, found: Tensors, setting: Setting) -> Short:
             up[m * height : (m + 1) * height, m, n] = b[m, n * part : (n + 1) * part].T
     pair = Pair(up.reshape(k * height, -1), down.reshape(-1, k * width))
     if whole:
-        agree(path, len(whole[0]) == whole[1].shape[1] == hybrid, *whole)
+        sizes = [(hybrid, k * width), (k * height, hybrid)]
+        agree(path, [tensor.shape for tensor in whole] == sizes, *whole)
         pair = Pair(
             np.concatenate([pair.B, whole[1]], axis=1), np.concatenate([pair.A, whole[0]], axis=0)
         )
