@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lora_studio.adapter import Adapter, AdapterCard
 from lora_studio.errors import InvalidAdapter
-from lora_studio.formats import archive, card, thumbnail
+from lora_studio.formats import archive, card, routers, thumbnail
 from lora_studio.formats.cloneofsimo import NAME as CLONEOFSIMO
 from lora_studio.formats.config import (
     CONFIG,
@@ -110,6 +110,7 @@ def _load_folder(folder: Path, shapes: ShapesOf | None) -> Loaded:
 
 def _load_weights(weights: Path, folder: Path | None, shapes: ShapesOf | None) -> Loaded:
     header = read_header(weights)
+    routers.refuse(header.tensors)
     config = _config(folder)
     dialect = pick(header.tensors, header.metadata)
     _refuse_other_kind(config, dialect.NAME)

@@ -17,6 +17,8 @@ from lora_studio.formats.header import MAX_DIM, MAX_DIMS, MAX_NAME, Header, Tens
 
 MAX_ENTRIES = 8192
 MAX_ARRAY_HEADER = 4096
+MAX_TOTAL = 1 << 31
+"""Bytes of all arrays together, inflated."""
 _END = ".npy"
 _MAGIC = b"\x93NUMPY"
 _CHUNK = 1 << 20
@@ -25,7 +27,10 @@ _TYPES = {"<f2": "F16", "<f4": "F32", "<f8": "F64", "<V2": "BF16", "|V2": "BF16"
 
 
 def is_npz(path: Path) -> bool:
-    """Whether the zip at `path` holds arrays and nothing else."""
+    """Whether the file at `path` is a zip from its first byte on, of arrays and nothing else."""
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":  # zipfile finds a zip behind anything
+            return False
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -76,6 +81,9 @@ def _entries(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     entries = archive.infolist()
     if len(entries) > MAX_ENTRIES:
         raise InvalidAdapter(f"The .npz holds {len(entries)} arrays; at most {MAX_ENTRIES}.")
+    total = sum(entry.file_size for entry in entries)
+    if total > MAX_TOTAL:
+        raise InvalidAdapter(f"The .npz inflates to over {MAX_TOTAL >> 30} GiB of arrays.")
     names = [entry.filename for entry in entries]
     if len(set(names)) != len(names):
         raise InvalidAdapter("The .npz names an array twice.")

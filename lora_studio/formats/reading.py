@@ -21,13 +21,11 @@ from lora_studio.formats import (
     mlx,
     peft,
     peft_tuner,
-    routers,
     tuners,
     whole,
 )
 from lora_studio.formats.config import Scales
 from lora_studio.formats.dialect import Dialect, Place
-from lora_studio.formats.header import TensorInfo
 from lora_studio.formats.parts import Part, alpha_of, read_part, to_factors
 from lora_studio.formats.setting import Option, Setting, Shapes
 
@@ -70,9 +68,8 @@ class Reading:
     ranks: dict[str, int]
 
 
-def pick(keys: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> Dialect:
-    """The dialect of a file; raises InvalidAdapter if none matches, or if it has a router."""
-    routers.refuse(keys)
+def pick(keys: Collection[str], metadata: Mapping[str, str]) -> Dialect:
+    """The dialect of a file; raises InvalidAdapter if none matches."""
     found = next((d for d in DIALECTS if d.matches(keys, metadata)), None)
     if found is None:
         raise InvalidAdapter(

@@ -234,7 +234,7 @@ REFUSED = {
         lambda: peft.WaveFTConfig(**EVERY, n_frequency=10),
     ],
     "save_projection=True": [lambda: peft.RandLoraConfig(**EVERY, r=4, save_projection=False)],
-    "routes between experts": [lambda: peft.LilyConfig(**EVERY, r=4)],
+    r"mixture of LoRA experts \(Lily\)": [lambda: peft.LilyConfig(**EVERY, r=4)],
 }
 
 

@@ -148,6 +148,25 @@ def test_a_bomb_is_refused_before_it_is_inflated(tmp_path):
         npz.read_header(path)
 
 
+def test_arrays_behind_another_file_are_not_looked_at(tmp_path):
+    """A file must not be one thing here and another for the reader it is handed to."""
+    arrays = (folder(tmp_path, factors()) / "adapters.npz").read_bytes()
+    save_file(
+        {"q.lora_A.weight": np.ones((2, 6), np.float32)}, tmp_path / "adapter_model.safetensors"
+    )
+    both = tmp_path / "both.safetensors"
+    both.write_bytes((tmp_path / "adapter_model.safetensors").read_bytes() + arrays)
+    assert not npz.is_npz(both)
+    with pytest.raises(InvalidAdapter, match="longer or shorter"):
+        load(both)
+
+
+def test_many_arrays_that_inflate_to_too_much_are_refused_by_their_sum(tmp_path, monkeypatch):
+    monkeypatch.setattr(npz, "MAX_TOTAL", 100)
+    with pytest.raises(InvalidAdapter, match="inflates"):
+        load(folder(tmp_path, factors()) / "adapters.npz")
+
+
 def test_a_damaged_or_doubled_npz_is_refused(tmp_path):
     whole = (folder(tmp_path, factors()) / "adapters.npz").read_bytes()
     torn = tmp_path / "torn.npz"

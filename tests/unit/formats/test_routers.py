@@ -54,6 +54,14 @@ def test_a_mixture_is_refused_with_what_it_is_and_why(path, tmp_path):
     assert f"rank {found['ranks'][0]}" in text
 
 
+def test_a_mixture_is_described_even_where_its_configuration_is_of_no_known_method(tmp_path):
+    fixture = read(next(path for path in FIXTURES if path.stem == "mixlora"))
+    write(fixture["tensors"], tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "MIXLORA"}')
+    with pytest.raises(InvalidAdapter, match=r"\(MixLoRA\): routers in 2 layers"):
+        load_adapter(tmp_path)
+
+
 def test_fixtures_of_every_dialect_are_no_mixtures():
     for path in (Path(__file__).parents[2] / "state_dicts").glob("*.json"):
         assert find(infos(read(path)["tensors"])) is None, path.stem
