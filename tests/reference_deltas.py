@@ -11,8 +11,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 Tensors = dict[str, np.ndarray]
-DOWN = ("lora_A.weight", "lora_down.weight", "down.weight")
-UP = ("lora_B.weight", "lora_up.weight", "up.weight")
+DOWN = ("lora_A.weight", "lora_A.default.weight", "lora_down.weight", "down.weight")
+UP = ("lora_B.weight", "lora_B.default.weight", "lora_up.weight", "up.weight")
 MAGNITUDES = ("dora_scale", "lora_magnitude_vector", ".m")
 
 
@@ -51,8 +51,20 @@ def reference(fixture: dict[str, Any], tensors: Tensors) -> dict[str, np.ndarray
             if key.startswith((f"{stem}.", f"{stem}:"))
         }
         delta, rank = update(own)
-        found[module] = delta.reshape(len(delta), -1) * scale(fixture, module, own, rank)
+        first = module if isinstance(module, str) else next(iter(module))
+        delta = delta.reshape(len(delta), -1) * scale(fixture, first, own, rank)
+        found |= rows_of(module, delta)
     return found
+
+
+def rows_of(module: Any, tensor: np.ndarray) -> Tensors:
+    """All rows where `module` is a name; else those of its spans for each name."""
+    if isinstance(module, str):
+        return {module: tensor}
+    return {
+        name: np.concatenate([tensor[top:end] for top, end in spans])
+        for name, spans in module.items()
+    }
 
 
 def update(own: Tensors) -> tuple[np.ndarray, int | None]:
@@ -124,9 +136,10 @@ def scale(fixture: dict[str, Any], module: str, own: Tensors, rank: int | None) 
 
 
 def magnitudes(fixture: dict[str, Any], tensors: Tensors) -> dict[str, np.ndarray]:
-    return {
-        module: tensors[f"{stem}.{tail.lstrip('.')}"].reshape(-1)
-        for stem, module in fixture["modules"].items()
-        for tail in MAGNITUDES
-        if f"{stem}.{tail.lstrip('.')}" in tensors
-    }
+    found: Tensors = {}
+    for stem, module in fixture["modules"].items():
+        for tail in MAGNITUDES:
+            key = f"{stem}.{tail.lstrip('.')}"
+            if key in tensors:
+                found |= rows_of(module, tensors[key].reshape(-1))
+    return found

@@ -11,6 +11,7 @@ from lora_studio.adapter import Adapter, Modality
 from lora_studio.errors import LoraStudioError
 from lora_studio.formats.header import read_header
 from lora_studio.formats.names import place
+from lora_studio.limits import OURS, limited
 from lora_studio.settings import DEMO_BASE, DEMO_IMAGE_BASE, Settings
 
 PIPELINE = "model_index.json"
@@ -45,7 +46,8 @@ def module_shapes(name: str) -> Shapes:
     if not name or not folder.is_dir():
         return {}
     try:
-        return dict(_weights(folder))
+        with limited(OURS):
+            return dict(_weights(folder))
     except (LoraStudioError, OSError, ValueError):
         return {}
 

@@ -32,7 +32,8 @@ def convert(path: str, found: Mapping[str, np.ndarray]) -> tuple[Pair, int]:
         raise InvalidAdapter(
             f"This is a GLoRA adapter whose update of '{path}' multiplies the base model's own "
             "weight, so that it is no LoRA by itself. Merge it into its base model with LyCORIS, "
-            "then extract a LoRA from the difference."
+            "then extract a LoRA from the difference.",
+            "adapter-type",
         )
     pair = Pair(*_product(path, found["b1"], found["b2"]))
     return pair, pair.rank

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lora_studio.adapter import Adapter, AdapterCard
 from lora_studio.errors import InvalidAdapter
-from lora_studio.formats import archive, card, routers, thumbnail
+from lora_studio.formats import archive, card, pickles, routers, thumbnail
 from lora_studio.formats.cloneofsimo import NAME as CLONEOFSIMO
 from lora_studio.formats.config import (
     CONFIG,
@@ -28,7 +28,7 @@ from lora_studio.formats.peft import WEIGHTS
 from lora_studio.formats.peft_tuner import NAME as PEFT_TUNER
 from lora_studio.formats.reading import pick, read_factors
 from lora_studio.formats.setting import Shapes
-from lora_studio.formats.weights import ENDINGS, iterate_tensors, read_header
+from lora_studio.formats.weights import iterate_tensors, read_header
 
 MAX_BYTES = 2 * 1024**3
 MAX_TESTS = 1000
@@ -82,9 +82,14 @@ def load(path: Path | str, max_bytes: int = MAX_BYTES, shapes: ShapesOf | None =
     if path.is_dir():
         return _load_folder(path, shapes)
     with path.open("rb") as file:
-        is_zip = file.read(4) == b"PK\x03\x04"
-    if is_zip and not is_npz(path):
-        with tempfile.TemporaryDirectory() as scratch:
+        lead = file.read(4)
+    if path.stat().st_size > max_bytes:
+        raise InvalidAdapter(f"The file is larger than {max_bytes >> 20} MiB.", "too-large")
+    with tempfile.TemporaryDirectory() as scratch:
+        if lead == b"PK\x03\x04" and archive.is_pickle(path):
+            plain = pickles.convert(path, Path(scratch) / f"{path.stem}.safetensors")
+            return _load_weights(plain, None, shapes)
+        if lead == b"PK\x03\x04" and not is_npz(path):
             folder = archive.unpack(path, Path(scratch) / path.stem, max_bytes)
             return _load_folder(folder, shapes)
     return _load_weights(path, path.parent if path.name in USUAL else None, shapes)
@@ -93,19 +98,23 @@ def load(path: Path | str, max_bytes: int = MAX_BYTES, shapes: ShapesOf | None =
 def _load_folder(folder: Path, shapes: ShapesOf | None) -> Loaded:
     weights = next((folder / name for name in USUAL if (folder / name).is_file()), None)
     if weights is None:
-        candidates = sorted(p for p in folder.iterdir() if p.suffix in ENDINGS)
+        candidates = sorted(p for p in folder.iterdir() if p.suffix in archive.WEIGHTS)
+        pickled = [p for p in sorted(folder.iterdir()) if p.suffix in pickles.SUFFIXES]
+        if not candidates and len(pickled) == 1:
+            return _load_pickle(pickled[0], folder, shapes)
         if len(candidates) != 1:
-            pickles = [p.name for p in folder.glob("*.bin")]
-            hint = (
-                f" {pickles[0]} is a pickle and is never opened; convert it to safetensors first."
-                if pickles
-                else ""
-            )
             raise InvalidAdapter(
-                f"{folder.name} holds {len(candidates)} .safetensors files; expected one.{hint}"
+                f"{folder.name} holds {len(candidates)} .safetensors files; expected one.",
+                "zip-weights",
             )
         weights = candidates[0]
     return _load_weights(weights, folder, shapes)
+
+
+def _load_pickle(path: Path, folder: Path, shapes: ShapesOf | None) -> Loaded:
+    with tempfile.TemporaryDirectory() as scratch:
+        plain = pickles.convert(path, Path(scratch) / f"{path.stem}.safetensors")
+        return _load_weights(plain, folder, shapes)
 
 
 def _load_weights(weights: Path, folder: Path | None, shapes: ShapesOf | None) -> Loaded:
@@ -161,7 +170,8 @@ def _refuse_other_kind(config: AdapterConfig | None, dialect: str) -> None:
     if kind and dialect != (MLX if kind == "MLX" else PEFT_TUNER):
         raise InvalidAdapter(
             f"{CONFIG} is that of {kind}, but the tensors are none of {kind}. Upload the two files "
-            "that were saved together."
+            "that were saved together.",
+            "config-values",
         )
 
 

@@ -8,11 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from lora_studio.errors import InvalidAdapter
+from lora_studio.limits import limits
 
-MAX_RANK = 1024
-"""Largest rank of the factors that something else than factors is turned into."""
 MAX_LOSS = 0.05
-"""What may be lost by keeping to MAX_RANK, relative to the update's Frobenius norm."""
+"""What may be lost by keeping to `limits().rank`, relative to the update's Frobenius norm."""
 MAX_SIDE = 2048
 """Largest least side of a dense update that is taken apart; beyond it that takes minutes."""
 _TAIL = 1e-7
@@ -38,33 +37,36 @@ class Short(NamedTuple):
 
 
 def shorten(path: str, update: np.ndarray | Pair) -> Short:
-    """Factors of an update of the module at `path`, of rank MAX_RANK at most.
+    """Factors of an update of the module at `path`, of rank `limits().rank` at most.
 
     Args:
         update: (d_out, d_in) dense, or factors of any rank.
 
     Raises:
-        InvalidAdapter: it is too large, or MAX_RANK loses more than MAX_LOSS of it.
+        InvalidAdapter: it is too large, or that rank loses more than MAX_LOSS of it.
     """
     d_out, d_in = update.shape if isinstance(update, np.ndarray) else _sides(update)
     rank = min(d_out, d_in) if isinstance(update, np.ndarray) else update.rank
     if min(d_out, d_in, rank) > MAX_SIDE:
         raise InvalidAdapter(
             f"The update of '{path}' is {d_out}×{d_in} and of full rank; at most {MAX_SIDE} is "
-            "taken apart here. Extract a LoRA from it with the program that trained it."
+            "taken apart here. Extract a LoRA from it with the program that trained it.",
+            "caps",
         )
     pair = factorise(update) if isinstance(update, np.ndarray) else shortest(update)
-    if pair.rank <= MAX_RANK:
+    most = limits().rank
+    if pair.rank <= most:
         return Short(pair)
     sizes = np.sum(pair.B**2, axis=0)  # singular values, largest first
-    loss = float(np.sqrt(np.sum(sizes[MAX_RANK:] ** 2) / np.sum(sizes**2)))
+    loss = float(np.sqrt(np.sum(sizes[most:] ** 2) / np.sum(sizes**2)))
     if loss > MAX_LOSS:
         raise InvalidAdapter(
-            f"The update of '{path}' has rank {pair.rank}; its {MAX_RANK} largest directions leave "
+            f"The update of '{path}' has rank {pair.rank}; its {most} largest directions leave "
             f"out {loss:.0%} of it, more than the {MAX_LOSS:.0%} that is allowed. Extract a LoRA "
-            "from it with the program that trained it."
+            "from it with the program that trained it.",
+            "caps",
         )
-    return Short(Pair(pair.B[:, :MAX_RANK], pair.A[:MAX_RANK]), loss)
+    return Short(Pair(pair.B[:, :most], pair.A[:most]), loss)
 
 
 def _sides(pair: Pair) -> tuple[int, int]:

@@ -13,12 +13,11 @@ from typing import IO
 import numpy as np
 
 from lora_studio.errors import InvalidAdapter
-from lora_studio.formats.header import MAX_DIM, MAX_DIMS, MAX_NAME, Header, TensorInfo
+from lora_studio.formats.header import Header, TensorInfo, check_values
+from lora_studio.limits import limits
+from lora_studio.refusals import Refusal
 
-MAX_ENTRIES = 8192
 MAX_ARRAY_HEADER = 4096
-MAX_TOTAL = 1 << 31
-"""Bytes of all arrays together, inflated."""
 _END = ".npy"
 _MAGIC = b"\x93NUMPY"
 _CHUNK = 1 << 20
@@ -62,39 +61,39 @@ def iterate_tensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:
                 raw = _read(file, entry, info.end)
             order = "F" if fortran else "C"
             array = _decode(raw, info.dtype).reshape(info.shape, order=order)
-            if not np.isfinite(array).all():
-                raise InvalidAdapter(
-                    f"'{_name(entry)}' holds NaN or infinity. The training run that saved it has "
-                    "probably diverged; upload an earlier checkpoint."
-                )
+            check_values(_name(entry), array, limits().magnitude)
             yield _name(entry), np.ascontiguousarray(array)
+
+
+def _bad(message: str, refusal: Refusal) -> InvalidAdapter:
+    return InvalidAdapter(message, refusal)
 
 
 def _open(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise InvalidAdapter(f"The .npz file is damaged ({error}). Save it again.") from error
+        raise _bad(f"The .npz is damaged ({str(error)[:200]}). Save it again.", "zip") from error
 
 
 def _entries(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     entries = archive.infolist()
-    if len(entries) > MAX_ENTRIES:
-        raise InvalidAdapter(f"The .npz holds {len(entries)} arrays; at most {MAX_ENTRIES}.")
-    total = sum(entry.file_size for entry in entries)
-    if total > MAX_TOTAL:
-        raise InvalidAdapter(f"The .npz inflates to over {MAX_TOTAL >> 30} GiB of arrays.")
+    caps = limits()
+    if len(entries) > caps.tensors:
+        raise _bad(f"The .npz holds {len(entries)} arrays; at most {caps.tensors}.", "header-caps")
+    if sum(entry.file_size for entry in entries) > 8 * caps.values:
+        raise _bad(f"The .npz inflates to over {caps.values >> 17} MiB of arrays.", "zip-ratio")
     names = [entry.filename for entry in entries]
     if len(set(names)) != len(names):
-        raise InvalidAdapter("The .npz names an array twice.")
+        raise _bad("The .npz names an array twice.", "zip-names")
     for entry in entries:
         name = entry.filename
-        if not name.endswith(_END) or len(name) > MAX_NAME or not name.isprintable():
-            raise InvalidAdapter(f"The .npz holds something that is no array: {name[:80]!r}.")
+        if not name.endswith(_END) or len(name) > caps.name_bytes or not name.isprintable():
+            raise _bad(f"The .npz holds something that is no array: {name[:80]!r}.", "zip-names")
         if entry.flag_bits & 0x1:
-            raise InvalidAdapter("The .npz is encrypted; upload it without a password.")
+            raise _bad("The .npz is encrypted; upload it without a password.", "zip-kind")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise InvalidAdapter("The .npz uses an unusual compression; save it with mx.savez.")
+            raise _bad("The .npz is packed in an unusual way; save it with mx.savez.", "zip-kind")
     return entries
 
 
@@ -108,8 +107,10 @@ def _array_header(entry: zipfile.ZipInfo, file: IO[bytes]) -> tuple[TensorInfo, 
     The layout is NumPy's: magic, version, length, then a Python literal of three known fields.
     """
 
-    def bad(why: str) -> InvalidAdapter:
-        return InvalidAdapter(f"Array '{_name(entry)[:80]}' in the .npz {why}.")
+    def bad(why: str, refusal: Refusal = "header") -> InvalidAdapter:
+        return _bad(f"Array '{_name(entry)[:80]}' in the .npz {why}.", refusal)
+
+    caps = limits()
 
     try:
         lead = file.read(8)
@@ -127,15 +128,15 @@ def _array_header(entry: zipfile.ZipInfo, file: IO[bytes]) -> tuple[TensorInfo, 
         raise bad("has a header with other fields than NumPy writes")
     dtype = _TYPES.get(fields["descr"]) if isinstance(fields["descr"], str) else None
     if dtype is None:
-        raise bad("is no array of plain numbers (objects are pickles and are never opened)")
+        raise bad("is no array of plain numbers (objects are pickles, never opened)", "pickle")
     shape = fields["shape"]
-    if not isinstance(shape, tuple) or len(shape) > MAX_DIMS:
-        raise bad(f"has no shape of at most {MAX_DIMS} dimensions")
-    if not all(type(n) is int and 0 < n <= MAX_DIM for n in shape):
-        raise bad(f"has a dimension outside 1..{MAX_DIM}")
+    if not isinstance(shape, tuple) or len(shape) > caps.dims:
+        raise bad(f"has no shape of at most {caps.dims} dimensions", "tensor-shapes")
+    if not all(type(n) is int and 0 < n <= caps.dim for n in shape):
+        raise bad(f"has a dimension outside 1..{caps.dim}", "tensor-shapes")
     size = prod(shape) * np.dtype("<f2" if dtype == "BF16" else fields["descr"]).itemsize
     if entry.file_size != size + length + (10 if lead[6] == 1 else 12):
-        raise bad("has a size that does not match its shape")
+        raise bad("has a size that does not match its shape", "tensor-spans")
     return TensorInfo(dtype, shape, 0, size), fields["fortran_order"] is True
 
 
@@ -147,9 +148,10 @@ def _read(file: IO[bytes], entry: zipfile.ZipInfo, size: int) -> bytes:
             left -= len(block)
         longer = bool(file.read(1))
     except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
-        raise InvalidAdapter(f"The .npz is damaged at '{_name(entry)[:80]}'.") from error
+        raise _bad(f"The .npz is damaged at '{_name(entry)[:80]}'.", "zip") from error
     if left or longer:
-        raise InvalidAdapter(f"'{_name(entry)[:80]}' is shorter or longer than its header says.")
+        text = f"'{_name(entry)[:80]}' is shorter or longer than its header says."
+        raise _bad(text, "tensor-spans")
     return b"".join(blocks)
 
 

@@ -81,7 +81,8 @@ def refuse(tensors: Mapping[str, TensorInfo]) -> None:
         f"This is a mixture of LoRA experts{kind}: routers in {found.routers} layers, {what}, "
         f"rank {ranks or 'unknown'}. Its router chooses experts anew for every token, so that no "
         "one update stands for it: it can neither be merged nor kept as factors here. Upload its "
-        "experts one by one as ordinary LoRA adapters and compose them with a routing method."
+        "experts one by one as ordinary LoRA adapters and compose them with a routing method.",
+        "adapter-type",
     )
 
 

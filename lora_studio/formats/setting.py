@@ -37,7 +37,8 @@ class Setting:
         if value is None:
             raise InvalidAdapter(
                 f"adapter_config.json does not say '{name}', without which this adapter means "
-                "nothing. Upload the folder, or a zip of it, as PEFT saved it."
+                "nothing. Upload the folder, or a zip of it, as PEFT saved it.",
+                "config-values",
             )
         return float(value)
 
@@ -62,7 +63,8 @@ class Setting:
             raise InvalidAdapter(
                 "Files of this kind do not say how wide each layer is, and the base model they "
                 f"name {why}. Name a base model that is here, or convert the adapter with "
-                "peft.convert_to_lora and upload the LoRA."
+                "peft.convert_to_lora and upload the LoRA.",
+                "base-model",
             )
         turned = self.flag("fan_in_fan_out") if d_out is None else found[0] != d_out
         return (found[1], found[0]) if turned else found

@@ -10,12 +10,18 @@ import numpy as np
 from lora_studio.formats import header, npz
 from lora_studio.formats.header import Header
 
-ENDINGS = (".safetensors", ".npz")
-
 
 def read_header(path: Path) -> Header:
-    """Names, types and shapes of the tensors in a file; raises InvalidAdapter."""
-    return npz.read_header(path) if npz.is_npz(path) else header.read_header(path)
+    """Names, types and shapes of the tensors in a file.
+
+    Raises:
+        InvalidAdapter: it is neither, beyond a cap, or another library reads it differently.
+    """
+    if npz.is_npz(path):
+        return npz.read_header(path)
+    found = header.read_header(path)
+    header.check_agreement(path, found)
+    return found
 
 
 def iterate_tensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:

@@ -161,7 +161,8 @@ class Fixture:
         self.between = between
         self.data: dict[str, Any] = {"dialect": dialect, "modules": {}, "tensors": {}, **more}
 
-    def add(self, stem: str, canonical: str, tensors: dict[str, list[int]]) -> None:
+    def add(self, stem: str, canonical: Any, tensors: dict[str, list[int]]) -> None:
+        """`canonical`: a module, or module -> spans of the rows that are its rows."""
         self.data["modules"][stem] = canonical
         self.data["tensors"] |= {
             f"{stem}{self.between}{tail}": size for tail, size in tensors.items()

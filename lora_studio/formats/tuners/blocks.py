@@ -21,7 +21,8 @@ def miss(path: str, found: Tensors, setting: Setting) -> Short:
         raise InvalidAdapter(
             "This MiSS adapter was trained with 'bat', which multiplies the base model's own "
             "weight, so that it is no LoRA by itself. Merge it into its base model with PEFT and "
-            "extract a LoRA from the difference."
+            "extract a LoRA from the difference.",
+            "adapter-type",
         )
     agree(path, block.ndim == 2, block)
     d_out, d_in = setting.size(path)

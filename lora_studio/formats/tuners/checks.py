@@ -30,7 +30,8 @@ def fit(path: str, cells: int) -> None:
         raise InvalidAdapter(
             f"The update of '{path}' needs {cells >> 20} million numbers on the way to its "
             f"factors; at most {MAX_CELLS >> 20} million are allowed. Convert the adapter with "
-            "peft.convert_to_lora at the rank you want."
+            "peft.convert_to_lora at the rank you want.",
+            "caps",
         )
 
 

@@ -60,10 +60,10 @@ def test_headers_that_lie_are_refused(tmp_path, header, data):
 @pytest.mark.parametrize(
     ("content", "hint"),
     [
-        (b"", "download may be incomplete"),
+        (b"", "empty"),
         ((2**63).to_bytes(8, "little") + b"{}", "header length"),
         (b"\x80\x02}q\x00.", "pickle"),
-        (b"PK\x03\x04rest of it", "pickle or zip"),
+        (b"PK\x03\x04rest of it", "pickle or a damaged zip"),
         (b"version https://git-lfs", "git lfs pull"),
     ],
 )

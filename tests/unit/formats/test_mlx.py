@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 from lora_studio.errors import InvalidAdapter
 from lora_studio.formats import load, load_adapter, npz
+from lora_studio.limits import Limits, limited
 
 Q = "model.layers.0.self_attn.q_proj"
 
@@ -161,9 +162,8 @@ def test_arrays_behind_another_file_are_not_looked_at(tmp_path):
         load(both)
 
 
-def test_many_arrays_that_inflate_to_too_much_are_refused_by_their_sum(tmp_path, monkeypatch):
-    monkeypatch.setattr(npz, "MAX_TOTAL", 100)
-    with pytest.raises(InvalidAdapter, match="inflates"):
+def test_many_arrays_that_inflate_to_too_much_are_refused_by_their_sum(tmp_path):
+    with limited(Limits(values=20)), pytest.raises(InvalidAdapter, match="inflates"):
         load(folder(tmp_path, factors()) / "adapters.npz")
 
 

@@ -78,7 +78,8 @@ def test_the_canonical_blob_is_the_same_for_the_same_adapter(tmp_path):
     [
         ({"peft_type": "VERA"}, "is that of VERA"),
         ({"peft_type": "OFT"}, "OFT adapter.*turns the base"),
-        ({"lora_alpha": float("nan")}, "lora_alpha is nan"),
+        ({"lora_alpha": float("nan")}, "NaN, which is no number"),
+        ({"lora_alpha": 1e300}, "expected a number above 0"),
         ({"lora_alpha": "8"}, "not a number"),
         ({"alpha_pattern": {"(a+)+$": 4}}, "regular expression"),
     ],

@@ -7,6 +7,7 @@ from safetensors.numpy import save_file
 
 from lora_studio.errors import InvalidAdapter
 from lora_studio.formats import load, low_rank
+from lora_studio.limits import Limits, limited
 
 Q = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
 NAME = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -89,8 +90,9 @@ def test_what_no_factors_can_say_is_refused(tmp_path, more, why):
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(low_rank, "MAX_RANK", 4)
     monkeypatch.setattr(low_rank, "MAX_SIDE", 16)
+    with limited(Limits(rank=4)):
+        yield
 
 
 def spectrum(sizes, d_out=12, d_in=10):

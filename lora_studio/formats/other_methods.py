@@ -41,7 +41,8 @@ def refuse(kind: str) -> InvalidAdapter:
     way = "Train a LoRA of the same data instead."
     if kind in _CONVERTIBLE or kind not in REASONS:
         way = "Convert it with peft.convert_to_lora and upload the LoRA."
-    return InvalidAdapter(f"This is a {shown} adapter, which cannot be composed: {reason}. {way}")
+    message = f"This is a {shown} adapter, which cannot be composed: {reason}. {way}"
+    return InvalidAdapter(message, "adapter-type")
 
 
 _ALTERED = {
@@ -71,8 +72,10 @@ def refuse_unlike_lora(data: Mapping[str, Any]) -> None:
         raise InvalidAdapter(
             f"This LoRA was started by {_ALTERED[name]}, which alters the base model's weights, so "
             "that its factors are no update of the base as it is. Save it with PEFT's "
-            "path_initial_model_for_weight_conversion, which makes a plain LoRA of it."
+            "path_initial_model_for_weight_conversion, which makes a plain LoRA of it.",
+            "adapter-type",
         )
     reason = next((why for field, why in _OTHERWISE.items() if data.get(field)), "")
     if reason:
-        raise InvalidAdapter(f"This LoRA cannot be composed: {reason}. Train a plain LoRA instead.")
+        message = f"This LoRA cannot be composed: {reason}. Train a plain LoRA instead."
+        raise InvalidAdapter(message, "adapter-type")
