@@ -20,7 +20,7 @@ class Limits:
         header_bytes, tensors, name_bytes, dims, dim: of a safetensors header: its length, how many
             tensors, the length of a name, dimensions of a tensor, size of one dimension.
         metadata_keys, metadata_bytes: of the header's text fields.
-        values: numbers in all factors together, once everything is LoRA; 2^28 are 1 GiB.
+        values: numbers in all factors together, once everything is LoRA; 2^29 are 2 GiB.
         rank: of one module, as the file has it.
         alpha: largest alpha.
         magnitude: largest absolute value of any tensor.
@@ -39,7 +39,7 @@ class Limits:
     dim: int = 1 << 20
     metadata_keys: int = 4096
     metadata_bytes: int = 4 << 20
-    values: int = 1 << 28
+    values: int = 1 << 29
     rank: int = 1024
     alpha: float = 1e5
     magnitude: float = 1e3

@@ -63,15 +63,16 @@ def read_header(path: Path) -> Header:
     caps = limits()
     size = path.stat().st_size
     with path.open("rb") as file:
-        lead = file.read(8)
-        refuse_other_kinds(lead)
-        length = int.from_bytes(lead, "little")
-        if len(lead) < 8 or not 2 <= length <= size - 8:
+        lead = file.read(16)
+        length = int.from_bytes(lead[:8], "little")
+        if not 2 <= length <= size - 8 or lead[8:9] != b"{":
+            refuse_other_kinds(lead)
             raise InvalidAdapter(
-                "This is not a safetensors file: its header length does not fit the file. "
-                "The download may be incomplete; fetch it again.",
+                "This is not a safetensors file: its header length does not fit the file, or no "
+                "header follows. The download may be incomplete; fetch it again.",
                 "not-safetensors",
             )
+        file.seek(8)
         if length > caps.header_bytes:
             raise InvalidAdapter(
                 f"The safetensors header is {length >> 20} MiB long; an adapter's is below "
@@ -162,7 +163,7 @@ def refuse_other_kinds(lead: bytes) -> None:
             "This is a git-LFS pointer, not the weights. Run `git lfs pull` and upload the file.",
             "not-the-file",
         )
-    if lead.lstrip()[:1] == b"<":
+    if lead.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<!--")):
         raise InvalidAdapter(
             "This is a web page, not the weights. Use the site's own download link.",
             "not-the-file",
@@ -173,8 +174,6 @@ def refuse_other_kinds(lead: bytes) -> None:
 
 def _object(raw: bytes) -> dict[str, Any]:
     """The header's JSON, as strictly as the safetensors library reads it."""
-    if raw[:1] != b"{":
-        raise InvalidAdapter("The safetensors header does not begin as one.", "not-safetensors")
     try:
         data = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_constant)
     except InvalidAdapter:

@@ -53,7 +53,8 @@ def _load(path: Path) -> Any:
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with path.open("rb") as file:  # given a path, torch.load goes by its suffix
+            return torch.load(file, map_location="cpu", weights_only=True)
     except (
         pickle.UnpicklingError, RuntimeError, ValueError, TypeError, IndexError, KeyError,
         AttributeError, EOFError, OSError, AssertionError, UnicodeError, RecursionError,

@@ -198,8 +198,8 @@ def _check_size(path: str, factors: Mapping[str, LoraFactors]) -> None:
         )
     if sum(m.A.size + m.B.size for m in factors.values()) > cap.values:
         raise InvalidAdapter(
-            f"As LoRA this adapter would hold over {cap.values >> 20} million numbers, since its "
-            "updates have (nearly) full rank. Train with a lower rank or a larger LoKr factor.",
+            f"As LoRA this adapter would hold over {cap.values >> 20} million numbers. Resize it "
+            "to a lower rank; a LoKr with whole factors needs a larger factor.",
             "caps",
         )
 

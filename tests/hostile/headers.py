@@ -186,8 +186,7 @@ DAMAGES: dict[str, tuple[Any, tuple[str, ...]]] = {
         lambda r, h, v: {**h, v: {**h[v], "run": "rm -rf /"}}, _BAD,
     ),
     "field-missing": (
-        lambda r, h, v: {**h, v: {k: x for k, x in h[v].items() if k != some(r, list(h[v]))}},
-        _BAD,
+        lambda r, h, v: {**h, v: dict([e for e in h[v].items() if e[0] != "shape"][:2])}, _BAD,
     ),
     "entry-no-object": (lambda r, h, v: {**h, v: some(r, [1, "x", None, [], True])}, _BAD),
     "metadata-no-text": (

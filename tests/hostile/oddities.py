@@ -88,7 +88,7 @@ def _dims(rng: Rng, tensors: Tensors) -> Tensors:
 
 def _scalar(rng: Rng, tensors: Tensors) -> Tensors:
     name = some(rng, list(tensors))
-    return {**tensors, name: np.float32(1.0).reshape(())}
+    return {**tensors, name: np.array(1.0, np.float32)}
 
 
 def _alpha(rng: Rng, tensors: Tensors) -> Tensors:
@@ -110,7 +110,9 @@ def _kohya(tensors: Tensors) -> Tensors:
 
 
 def _half_known(rng: Rng, tensors: Tensors) -> Tensors:
-    name = some(rng, ["lora_unet_evil_block_0", "lora_te_x", "lora_unet_", "lora_unet_down_blocks_"])
+    name = some(
+        rng, ["lora_unet_evil_block_0", "lora_te_x", "lora_unet_", "lora_unet_down_blocks_"]
+    )
     extra = {f"{name}.lora_down.weight": tensors[next(iter(tensors))]}
     return _kohya(tensors) | extra | {f"{name}.lora_up.weight": list(tensors.values())[1]}
 

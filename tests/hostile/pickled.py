@@ -47,7 +47,9 @@ def cases(seed: int, count: int, allowed: bool = False) -> Iterator[Case]:
             return path
 
         taken = allowed and honest
-        refusals = frozenset() if taken else frozenset({"pickle", "zip-ratio", "not-safetensors"})
+        refusals = (
+            frozenset() if taken else frozenset({"pickle", "zip-ratio", "not-safetensors", "zip"})
+        )
         yield Case(f"pickle/{name}-{i}", write, refusals)
 
 

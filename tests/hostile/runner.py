@@ -33,10 +33,12 @@ CAP = 1536 << 20
 
 
 class Watch:
-    """Audit hook: what the reading did that it must not; `allowed` is the folder it may write to."""
+    """Audit hook: what the reading did that it must not. It may write to the folder `allowed`."""
 
     def __init__(self) -> None:
-        self.allowed, self.seen = "", []
+        self.allowed = ""
+        self.seen: list[str] = []
+        self._scratch = tempfile.gettempdir()  # not to be asked for within the hook
         sys.addaudithook(self._hook)
 
     def _hook(self, event: str, args: tuple[Any, ...]) -> None:
@@ -44,7 +46,7 @@ class Watch:
             self.seen.append(f"{event} {str(args)[:100]}")
         if event == "open" and self.allowed and isinstance(args[0], str):
             writes = isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-            inside = args[0].startswith((self.allowed, tempfile.gettempdir()))
+            inside = args[0].startswith((self.allowed, self._scratch))
             if writes and not inside and args[0] != os.devnull:
                 self.seen.append(f"open {args[0][:200]}")
 

@@ -68,7 +68,7 @@ def read_all(cases: Iterable[Case], folder: Path, **limits: object) -> list[tupl
 
 
 def wrong(case: Case, answer: dict) -> str:
-    """What is wrong with an answer, or "". """
+    """What is wrong with an answer, if anything."""
     if answer["seconds"] > SLOWEST or answer["memory"] > MEMORY:
         return f"{case.name} took {answer['seconds']:.1f} s, {answer['memory']} MiB"
     expected = "refused" if case.refusals else "accepted"
@@ -123,8 +123,7 @@ def test_every_code_is_met_and_every_refusal_says_what_to_do(answers):
     met = {answer["refusal"] for answer in refused}
     elsewhere = {"base-model", "dry-run", "resources", "parsers-disagree"}
     assert met >= MEANINGS.keys() - elsewhere
-    assert all(answer["message"][0].isupper() for answer in refused)
-    assert all(len(answer["message"]) < 900 for answer in refused)
+    assert all(20 < len(answer["message"]) < 900 for answer in refused)
 
 
 def test_honest_files_get_in(tmp_path):
