@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from diffusers import UNet2DConditionModel
+from peft import FourierFTConfig, get_peft_model
 from PIL import Image
 
 from lora_studio.adapter import AdapterCard
@@ -284,3 +286,13 @@ def test_the_same_update_in_another_file_format_is_found_to_be_here_already(stud
     finally:
         studio.delete_adapter(entry["id"])
     assert studio.get_adapter(ids["Star"])["twins"] == []
+
+
+def test_what_is_drawn_from_a_seed_is_drawn_in_the_confined_reader(studio, base, tmp_path):
+    unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
+    config = FourierFTConfig(n_frequency=9, target_modules=["to_k"], init_weights=False)
+    get_peft_model(unet, config).save_pretrained(tmp_path)
+    entry = studio.add_adapter(str(tmp_path), {"base_model": base}).result()
+    assert entry["source_format"] == "peft-tuner FourierFT"
+    assert any("Every module fits" in line for line in entry["report"])
+    studio.delete_adapter(entry["id"])
