@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,7 +13,7 @@ from lora_studio.formats import canonical
 from lora_studio.gallery import Gallery
 from lora_studio.settings import Settings
 from lora_studio.studio.flow import Flow, Steps
-from lora_studio.worker.job import Job
+from lora_studio.worker.job import Event, Job
 
 READ_SECONDS = 120.0
 """Time on the clock for reading one upload; `Limits.seconds` is that of the processor."""
@@ -42,6 +42,7 @@ def add_adapter(
             again = {**card, "base_model": fallback}
             result = yield from _read(flow, _job(settings, path, out, again, fallback))
         drawn = Path(result["thumbnail"]) if result.get("thumbnail") else None
+        tried = yield from _dry_run(flow, settings, result, out)
         adapter = canonical.read(out, AdapterCard.from_dict(result["card"]))
         existed = gallery.has(adapter.id)
         entry = gallery.add(
@@ -55,7 +56,7 @@ def add_adapter(
         out.unlink(missing_ok=True)
         if drawn:
             drawn.unlink(missing_ok=True)
-    report = list(result["report"])
+    report = [*result["report"], tried]
     if existed:
         report.append("The very same weights were already here; nothing was added twice.")
     alike = gallery.twins(entry.id)
@@ -72,6 +73,20 @@ def _read(flow: Flow, job: Job) -> Steps:
         raise InvalidAdapter(
             f"The file could not be read to its end. {error}", "resources"
         ) from error
+
+
+def _dry_run(
+    flow: Flow, settings: Settings, result: Mapping[str, Any], out: Path
+) -> Generator[Event, None, str]:
+    """Runs the base model with the adapter once, where it is at hand and idle; what was done."""
+    base = str(result["card"]["base_model"])
+    lane = flow.worker.status()["model"]
+    idle = lane["state"] not in ("busy", "down") and not lane["queued"]
+    if not result["fits"] or not idle or lane.get("base") not in (None, base):
+        return "It was not tried on its base model, which is not at hand just now."
+    args = {"base": base, "device": settings.device, "path": str(out)}
+    yield from flow.run(Job("dry_run", args, "model", deadline=READ_SECONDS))
+    return f"{base} runs with it and gives finite numbers."
 
 
 def _job(settings: Settings, path: str, out: Path, card: Mapping[str, Any], fallback: str) -> Job:

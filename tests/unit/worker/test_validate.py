@@ -9,7 +9,7 @@ from peft import VeraConfig, get_peft_model
 from PIL import Image
 from safetensors.numpy import save_file
 
-from lora_studio.errors import IncompatibleAdapters, InvalidAdapter
+from lora_studio.errors import InvalidAdapter
 from lora_studio.formats import canonical
 from lora_studio.worker.tasks import validate
 from tests import tiny_pipelines
@@ -61,7 +61,7 @@ def test_an_adapter_is_compared_with_the_pipeline_it_names(tmp_path):
     base = tiny_pipelines.save_pipeline("sd1", tmp_path / "base")
     result = run(upload(tmp_path / "fits", 16), tmp_path / "out", base_model=str(base))
     assert result["report"][-1].startswith("Every module fits")
-    with pytest.raises(IncompatibleAdapters, match=r"768→16 in the adapter but 16→16"):
+    with pytest.raises(InvalidAdapter, match=r"768→16 in the adapter but 16→16"):
         run(upload(tmp_path / "wide", 768), tmp_path / "out", base_model=str(base))
 
 
