@@ -22,8 +22,13 @@ from lora_studio.gallery.finder import Finder
 from lora_studio.gallery.ingest import describe
 from lora_studio.gallery.searchable import Searchable
 from lora_studio.gallery.store import Store
+from lora_studio.gallery.twins import Twin, twins
 from lora_studio.gallery.upkeep import ORPHAN_GRACE, TOMBSTONE_GRACE, clear_leftovers
+from lora_studio.rank_units.sketch import unpack
 from lora_studio.settings import Settings
+
+MAX_TWINS = 8
+"""Most adapters that one is compared with exactly."""
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +42,7 @@ class Gallery(Searchable):
     def __init__(self, store: Store, blobs: BlobStore, pictures: BlobStore, finder: Finder) -> None:
         super().__init__(store, finder)
         self._blobs = blobs
+        self._cosines: dict[tuple[str, str], float] = {}
         self._pictures = pictures
 
     @classmethod
@@ -77,6 +83,7 @@ class Gallery(Searchable):
         recipe: str | None = None,
         kind: EntryKind | None = None,
         thumbnail: bytes = b"",
+        measures: Mapping[str, Any] | None = None,
     ) -> Entry:
         """Stores an adapter; when this returns, it survives a crash.
 
@@ -87,6 +94,7 @@ class Gallery(Searchable):
             kind: where it came from; by default "composed" for one with a recipe or parents, "demo"
                 for those owned by "demo", else "uploaded".
             thumbnail: its picture as `thumbnails.thumbnail` wrote it, or nothing.
+            measures: the figures of its report card, where the caller has taken them.
 
         Raises:
             StorageFull: there is no room; nothing was kept.
@@ -97,7 +105,9 @@ class Gallery(Searchable):
         data = canonical.dump(adapter)
         sha = self._blobs.put(data)
         picture = self._pictures.put(thumbnail) if thumbnail else ""
-        entry = describe(adapter, len(data), recipe or "", kind, owner, visibility, picture)
+        entry = describe(
+            adapter, len(data), recipe or "", kind, owner, visibility, picture, measures
+        )
         try:
             self._commit(entry, sha, data, tests)
         except BaseException:
@@ -134,6 +144,16 @@ class Gallery(Searchable):
         """
         entry = self._live(adapter_id)
         return canonical.read(self.blob_path(entry.id), card=entry.card())
+
+    def twins(self, adapter_id: str) -> list[Twin]:
+        """Adapters that can be found and are the same or nearly, whatever their rank, basis, base
+        or file format; none for an adapter that is older than sketches are."""
+        entry = self._live(adapter_id)
+        vector = unpack(str(entry.measures.get("sketch") or ""))
+        if vector is None:
+            return []
+        likely = self._finder.alike(vector, entry.id, MAX_TWINS)
+        return twins(entry, likely, self.adapter, self._cosines)
 
     def blob_path(self, adapter_id: str) -> Path:
         """The stored file, its digest checked. Read-only: it is shared and must not change."""

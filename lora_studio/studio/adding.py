@@ -28,7 +28,7 @@ def add_adapter(
     actor: str,
     fallback: str = "",
 ) -> Steps:
-    """Yields progress; returns the entry with {report, existed}.
+    """Yields progress; returns the entry with {report, existed, twins}.
 
     Args:
         fallback: base model to take where neither file nor card names one and the weights do not
@@ -37,10 +37,10 @@ def add_adapter(
     out = settings.scratch_dir / f"{uuid4().hex}.safetensors"
     drawn: Path | None = None
     try:
-        result = yield from _read(flow, _job(settings, path, out, card))
+        result = yield from _read(flow, _job(settings, path, out, card, fallback))
         if fallback and not result["card"]["base_model"]:
             again = {**card, "base_model": fallback}
-            result = yield from _read(flow, _job(settings, path, out, again))
+            result = yield from _read(flow, _job(settings, path, out, again, fallback))
         drawn = Path(result["thumbnail"]) if result.get("thumbnail") else None
         tried = yield from _dry_run(flow, settings, result, out)
         adapter = canonical.read(out, AdapterCard.from_dict(result["card"]))
@@ -50,6 +50,7 @@ def add_adapter(
             owner=actor,
             tests=result["tests"],
             thumbnail=drawn.read_bytes() if drawn else b"",
+            measures=result["measures"],
         )
     finally:
         out.unlink(missing_ok=True)
@@ -58,7 +59,10 @@ def add_adapter(
     report = [*result["report"], tried]
     if existed:
         report.append("The very same weights were already here; nothing was added twice.")
-    return {**entry.to_dict(), "report": report, "existed": existed}
+    alike = gallery.twins(entry.id)
+    report += [twin.sentence() for twin in alike]
+    told = {"report": report, "existed": existed, "twins": [twin.to_dict() for twin in alike]}
+    return {**entry.to_dict(), **told}
 
 
 def _read(flow: Flow, job: Job) -> Steps:
@@ -85,11 +89,12 @@ def _dry_run(
     return f"{base} runs with it and gives finite numbers."
 
 
-def _job(settings: Settings, path: str, out: Path, card: Mapping[str, Any]) -> Job:
+def _job(settings: Settings, path: str, out: Path, card: Mapping[str, Any], fallback: str) -> Job:
     args = {
         "path": path,
         "out": str(out),
         "card": dict(card),
+        "fallback": fallback,
         "max_bytes": settings.max_upload_bytes,
         "limits": settings.limits.to_dict(),
     }

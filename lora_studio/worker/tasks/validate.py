@@ -9,9 +9,11 @@ from typing import Any
 from lora_studio.adapter import Adapter, AdapterCard
 from lora_studio.errors import InvalidAdapter
 from lora_studio.families import cannot_run, check_fits, detect, home_of, module_shapes
+from lora_studio.families.known import KNOWN
 from lora_studio.formats import Loaded, canonical, load
 from lora_studio.formats.thumbnail import redraw
 from lora_studio.limits import Limits, limited
+from lora_studio.rank_units.measures import measure, sentences
 from lora_studio.worker.job import JobContext
 
 FROM_PEOPLE = ("title", "description", "licence", "contributor", "base_model")
@@ -19,11 +21,13 @@ LISTS = ("samples", "tags", "trigger_words")
 
 
 def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
-    """args: path, out (file to write), max_bytes, limits, card (fields a person typed; they win).
+    """args: path, out (file to write), max_bytes, limits, card (fields a person typed; they win),
+    fallback (base model whose sizes count where none is named).
 
-    Returns {card, tests, report, family, evidence, fits, thumbnail}; `evidence` says why it is
-    taken for that family; `fits`, whether its base model was at hand and every module has a place
-    in it; `thumbnail` is the path of a PNG beside `out`, drawn anew from the uploaded one, or "".
+    Returns {card, tests, report, family, evidence, fits, measures, thumbnail}; `evidence` says why
+    it is taken for that family; `fits`, whether its base model was at hand and every module has a
+    place in it; `measures` are the figures of the report card; `thumbnail` is the path of a PNG
+    beside `out`, drawn anew from the uploaded one, or "".
     """
     caps = Limits.from_dict(args.get("limits") or {})
     with limited(caps):
@@ -39,7 +43,12 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
 
 def _validate(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     ctx.progress(0.1, "reading the file")
-    loaded = load(args["path"], int(args["max_bytes"]))
+    typed, last = args.get("card", {}).get("base_model"), args.get("fallback", "")
+    loaded = load(
+        args["path"],
+        int(args["max_bytes"]),
+        lambda said: module_shapes(str(typed or said or last)),
+    )
     ctx.check()
     card = _card(loaded.adapter.card, args.get("card", {}))
     guess = detect(loaded.adapter, loaded.metadata)
@@ -47,7 +56,14 @@ def _validate(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     card = card if named else replace(card, base_model=home_of(guess.family))
     adapter = replace(loaded.adapter, card=card)
     ctx.progress(0.6, "comparing with the base model")
-    report = [_summary(adapter), *loaded.report]
+    measures = {
+        **measure(loaded.adapter, loaded.ranks),
+        "dialect": card.source_format,
+        "family": KNOWN.get(guess.family).title if guess.family else "",
+        "evidence": list(guess.evidence),
+        "notes": list(loaded.report),
+    }
+    report = [_summary(adapter), *loaded.report, *sentences(measures)]
     if not named and card.base_model:
         why = " ".join(guess.evidence)
         report.append(f"No base model was named; taken for {card.base_model}. {why}")
@@ -65,6 +81,7 @@ def _validate(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
         "family": guess.family,
         "fits": fits,
         "evidence": list(guess.evidence),
+        "measures": measures,
         "thumbnail": _thumbnail(loaded, out, report),
     }
 
