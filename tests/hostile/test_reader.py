@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from lora_studio.errors import InvalidAdapter
 from lora_studio.limits import Limits
-from lora_studio.settings import DEMO_BASE, Settings
+from lora_studio.settings import Settings
 from lora_studio.studio import Studio
 from lora_studio.worker import local
 from tests.hostile.cases import Case, plain
