@@ -30,6 +30,7 @@ class Entry:
         thumbnail: digest of its picture, "" if it has none.
         described_by: what places it in the search: its samples, its card, or nothing yet.
         created: ISO 8601 in UTC.
+        damaged: whether its file was found missing or altered; then no search finds it.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Entry:
     review_state: str = "unreviewed"
     created: str = ""
     deleted: bool = False
+    damaged: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form; tuples become lists."""

@@ -20,11 +20,12 @@ _SQLITE_FULL = {
     sqlite3.SQLITE_IOERR_TRUNCATE,
 }
 _NO_ROOM = "The storage is full. Nothing was lost or half written: free some space and try again."
+_FAILING = "The disk failed ({}). Nothing acknowledged was lost: check the disk, then try again."
 
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Turns a full disk into StorageFull and a refused write into a plain message."""
+    """Turns a full disk into StorageFull, a refused write or a failing disk into plain words."""
     try:
         yield
     except OSError as error:
@@ -35,6 +36,8 @@ def storage_errors() -> Iterator[None]:
                 f"The studio may not write to {error.filename or 'its data folder'}. "
                 "Set LORA_STUDIO_DATA to a folder it may write to."
             ) from error
+        if error.errno == errno.EIO:
+            raise LoraStudioError(_FAILING.format(error.strerror)) from error
         raise
     except DBAPIError as error:
         code = getattr(error.orig, "sqlite_errorcode", None)
@@ -52,6 +55,15 @@ def storage_errors() -> Iterator[None]:
         if code is not None and code & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT):
             raise LoraStudioError(
                 f"The gallery's database cannot be read or written ({error.orig}). Check the disk, "
-                "and restore the data folder from a copy if it is damaged."
+                "and restore the gallery from a copy if it is damaged: lora-studio restore."
             ) from error
         raise
+
+
+def maybe_committed(error: BaseException) -> bool:
+    """Whether a transaction that failed so may be found committed after a crash.
+
+    A commit whose sync failed has left its frames in the log; until others are written over them,
+    they count when the log is read again. A full disk cut them short, so they never do.
+    """
+    return isinstance(error.__cause__, DBAPIError) and not isinstance(error, StorageFull)

@@ -10,7 +10,6 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from lora_studio.gallery.blobs import BlobStore
 from lora_studio.gallery.entry import Entry, Hit, SearchResult
 from lora_studio.gallery.placements import Placements
 from lora_studio.gallery.ranking import Query, Ranking, rank
@@ -31,10 +30,9 @@ class Finder:
         cache: file of the vector index, rebuilt whenever it disagrees with the database.
     """
 
-    def __init__(self, store: Store, blobs: BlobStore, cache: Path) -> None:
+    def __init__(self, store: Store, cache: Path) -> None:
         self.placements = Placements(store)
         self._store = store
-        self._blobs = blobs
         self._cache = cache
         self._lock = threading.RLock()
         self._shelf = Shelf()
@@ -55,10 +53,12 @@ class Finder:
             stored = self._shelf.stored(adapter_id)
         return stored[1] if stored else ""
 
-    def hide(self, adapter_id: str) -> None:
-        """Stops finding an adapter whose file turned out to be damaged, until it is stored anew."""
+    def damaged(self) -> list[Entry]:
+        """Adapters that are not found because their file is missing or altered."""
         with self._lock:
-            self._shelf.hide(adapter_id)
+            self._refresh()
+            ids = self._shelf.damaged()
+        return list(self._read(ids).values())
 
     def count(self, base: str | None) -> int:
         """How many adapters can be found."""
@@ -141,9 +141,12 @@ class Finder:
             self._refresh()
             stamp, ids = self.placements.stamp()
             index = self._shelf.vectors
-            if index is None or set(index.ids) != ids or VectorIndex.stamp(self._cache) == stamp:
+            if set(index.ids if index else ()) != ids or VectorIndex.stamp(self._cache) == stamp:
                 return
             try:
+                if index is None:
+                    self._cache.unlink(missing_ok=True)
+                    return
                 index.save(self._cache, stamp)
             except OSError as error:
                 log.warning("the search index was not cached: %s", error)
@@ -186,14 +189,8 @@ class Finder:
                 self._shelf.put(adapter_id, centroid)
 
     def _apply(self, changes: Changes) -> None:
-        damaged: list[str] = []
         for row in changes.rows:
-            intact = self._blobs.size(row.blob) == row.entry.bytes
-            if not intact:
-                damaged.append(row.entry.id)
-            self._shelf.apply(row, intact)
-        if damaged:
-            log.error("files of these adapters are missing or cut short: %s", ", ".join(damaged))
+            self._shelf.apply(row)
         self._seen = (changes.generation, changes.purges)
 
     def _load(self) -> None:
