@@ -39,8 +39,9 @@ def storage_errors() -> Iterator[None]:
         if error.errno == errno.EIO:
             raise LoraStudioError(_FAILING.format(error.strerror)) from error
         raise
-    except DBAPIError as error:
-        code = getattr(error.orig, "sqlite_errorcode", None)
+    except (DBAPIError, sqlite3.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        code = getattr(cause, "sqlite_errorcode", None)
         if code in _SQLITE_FULL:
             raise StorageFull(_NO_ROOM) from error
         if code is not None and code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
@@ -54,7 +55,7 @@ def storage_errors() -> Iterator[None]:
             ) from error
         if code is not None and code & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT):
             raise LoraStudioError(
-                f"The gallery's database cannot be read or written ({error.orig}). Check the disk, "
+                f"The gallery's database cannot be read or written ({cause}). Check the disk, "
                 "and restore the gallery from a copy if it is damaged: lora-studio restore."
             ) from error
         raise

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from lora_studio.errors import LoraStudioError
 from lora_studio.gallery.entry import Entry, Hit, SearchResult
 from lora_studio.gallery.placements import Placements
 from lora_studio.gallery.ranking import Query, Ranking, rank
@@ -195,9 +196,11 @@ class Finder:
 
     def _load(self) -> None:
         self._shelf = Shelf()
-        self._apply(self._store.changes(-1, 0))
         stamp, ids = self.placements.stamp()
         index = VectorIndex.load(self._cache, stamp)
+        if index is None or set(index.ids) != ids:
+            ids -= self._mend()
+        self._apply(self._store.changes(-1, 0))
         if index is None or set(index.ids) != ids:
             centroids = self.placements.centroids(sorted(ids))
             index = None
@@ -205,6 +208,17 @@ class Finder:
                 matrix = np.stack(list(centroids.values()))  # (n, dim)
                 index = VectorIndex.build(list(centroids), matrix)
         self._shelf.place(index)
+
+    def _mend(self) -> set[str]:
+        """Removes vectors that are none any more; they are computed again."""
+        damaged = self.placements.damaged()
+        if damaged:
+            log.error("the vectors of these adapters are damaged: %s", ", ".join(damaged))
+            try:
+                self.placements.forget(damaged)
+            except LoraStudioError as error:
+                log.warning("they could not be removed: %s", error)
+        return set(damaged)
 
 
 class Recent(Generic[T]):

@@ -23,6 +23,7 @@ from lora_studio.gallery.ingest import describe
 from lora_studio.gallery.presence import Presence
 from lora_studio.gallery.searchable import Searchable
 from lora_studio.gallery.store import Store
+from lora_studio.gallery.tables import DATABASE, FOLDER
 from lora_studio.gallery.upkeep import (
     ORPHAN_GRACE,
     TOMBSTONE_GRACE,
@@ -33,12 +34,6 @@ from lora_studio.gallery.upkeep import (
 from lora_studio.settings import Settings
 
 log = logging.getLogger(__name__)
-
-FOLDER = "gallery"
-"""Where in the data folder the gallery lies."""
-
-DATABASE = "gallery.sqlite"
-"""Its rows, inside that folder."""
 
 
 class Gallery(Searchable):

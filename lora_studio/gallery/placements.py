@@ -61,6 +61,27 @@ class Placements:
         """Vectors (dim,) of those of `ids` that have one."""
         return {name: np.frombuffer(raw, "<f4") for name, _, raw in self._vectors("centroid", ids)}
 
+    def damaged(self) -> list[str]:
+        """Ids whose vector is no unit vector of its length any more."""
+        with self._store.read() as connection:
+            rows = connection.execute(
+                select(t.vectors.c.adapter_id, t.vectors.c.dim, t.vectors.c.centroid).where(
+                    t.vectors.c.embedder_id == self.embedder_id
+                )
+            ).all()
+        return [name for name, dim, raw in rows if not _sound(raw, dim)]
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Removes vectors, so that they are computed again."""
+        with self._store.write() as connection:
+            for name in ids:
+                same = and_(
+                    t.vectors.c.adapter_id == name, t.vectors.c.embedder_id == self.embedder_id
+                )
+                connection.execute(delete(t.vectors).where(same))
+                self._store.touch(connection, name)
+            bump(connection, "vectors")
+
     def samples(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
         """Sample vectors (n, dim) of those of `ids` that have them."""
         return {
@@ -75,3 +96,9 @@ class Placements:
             for chunk in chunks(ids):
                 chosen = query.where(t.vectors.c.adapter_id.in_(chunk))
                 yield from (tuple(row) for row in connection.execute(chosen))
+
+
+def _sound(centroid: bytes, dim: int) -> bool:
+    if len(centroid) != 4 * dim:
+        return False
+    return abs(float(np.linalg.norm(np.frombuffer(centroid, "<f4").astype(np.float64))) - 1) < 1e-3

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 try:
@@ -61,3 +62,14 @@ class Presence:
         except OSError:  # held by another, or a file system without locks
             return False
         return True
+
+
+@contextlib.contextmanager
+def using(folder: Path) -> Iterator[None]:
+    """Keeps the gallery in a data folder from being replaced while the block runs."""
+    presence = Presence(folder)
+    presence.share()
+    try:
+        yield
+    finally:
+        presence.close()

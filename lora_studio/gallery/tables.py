@@ -22,6 +22,12 @@ from sqlalchemy import (
     event,
 )
 
+FOLDER = "gallery"
+"""Where in the data folder a gallery lies."""
+
+DATABASE = "gallery.sqlite"
+"""Its rows, inside that folder."""
+
 SCHEMA = 3
 """Version of the tables below."""
 
