@@ -74,11 +74,10 @@ class Entry:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Entry:
         """Reads known fields and ignores the rest."""
-        known = {f.name for f in fields(cls)}
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in data.items()
-            if name in known
+            if name in cls.__dataclass_fields__
         }
         return cls(**values)
 

@@ -199,26 +199,24 @@ class Finder:
         stamp, ids = self.placements.stamp()
         index = VectorIndex.load(self._cache, stamp)
         if index is None or set(index.ids) != ids:
-            ids -= self._mend()
-        self._apply(self._store.changes(-1, 0))
-        if index is None or set(index.ids) != ids:
             centroids = self.placements.centroids(sorted(ids))
+            self._forget(sorted(ids - centroids.keys()))
             index = None
             if centroids:
                 matrix = np.stack(list(centroids.values()))  # (n, dim)
                 index = VectorIndex.build(list(centroids), matrix)
+        self._apply(self._store.changes(-1, 0))
         self._shelf.place(index)
 
-    def _mend(self) -> set[str]:
+    def _forget(self, damaged: Sequence[str]) -> None:
         """Removes vectors that are none any more; they are computed again."""
-        damaged = self.placements.damaged()
-        if damaged:
-            log.error("the vectors of these adapters are damaged: %s", ", ".join(damaged))
-            try:
-                self.placements.forget(damaged)
-            except LoraStudioError as error:
-                log.warning("they could not be removed: %s", error)
-        return set(damaged)
+        if not damaged:
+            return
+        log.error("the vectors of these adapters are damaged: %s", ", ".join(damaged))
+        try:
+            self.placements.forget(damaged)
+        except LoraStudioError as error:
+            log.warning("they could not be removed: %s", error)
 
 
 class Recent(Generic[T]):

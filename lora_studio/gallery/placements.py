@@ -58,18 +58,12 @@ class Placements:
         return f"{identity}:{self.embedder_id}:{version}", ids
 
     def centroids(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
-        """Vectors (dim,) of those of `ids` that have one."""
-        return {name: np.frombuffer(raw, "<f4") for name, _, raw in self._vectors("centroid", ids)}
-
-    def damaged(self) -> list[str]:
-        """Ids whose vector is no unit vector of its length any more."""
-        with self._store.read() as connection:
-            rows = connection.execute(
-                select(t.vectors.c.adapter_id, t.vectors.c.dim, t.vectors.c.centroid).where(
-                    t.vectors.c.embedder_id == self.embedder_id
-                )
-            ).all()
-        return [name for name, dim, raw in rows if not _sound(raw, dim)]
+        """Vectors (dim,) of those of `ids` that have one; what is no unit vector is left out."""
+        return {
+            name: np.frombuffer(raw, "<f4")
+            for name, dim, raw in self._vectors("centroid", ids)
+            if _sound(raw, dim)
+        }
 
     def forget(self, ids: Sequence[str]) -> None:
         """Removes vectors, so that they are computed again."""
@@ -101,4 +95,5 @@ class Placements:
 def _sound(centroid: bytes, dim: int) -> bool:
     if len(centroid) != 4 * dim:
         return False
-    return abs(float(np.linalg.norm(np.frombuffer(centroid, "<f4").astype(np.float64))) - 1) < 1e-3
+    vector = np.frombuffer(centroid, "<f4")
+    return abs(float(vector @ vector) - 1) < 1e-3  # not so for a number that is none, either

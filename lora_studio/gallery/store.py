@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import randbits
@@ -258,17 +258,17 @@ def iso(seconds: float) -> str:
 
 
 def _stored(row: RowMapping) -> Stored:
-    entry = replace(
-        Entry.from_dict(json.loads(row["entry"])),
-        described_by=row["source"] or "",
-        thumbnail=row["thumbnail"],
-        owner=row["owner"],
-        visibility=row["visibility"],
-        review_state=row["review_state"],
-        created=iso(row["created"]),
-        deleted=row["deleted"] is not None,
-        damaged=row["damaged"] is not None,
-    )
+    now = {
+        "described_by": row["source"] or "",
+        "thumbnail": row["thumbnail"],
+        "owner": row["owner"],
+        "visibility": row["visibility"],
+        "review_state": row["review_state"],
+        "created": iso(row["created"]),
+        "deleted": row["deleted"] is not None,
+        "damaged": row["damaged"] is not None,
+    }
+    entry = Entry.from_dict({**json.loads(row["entry"]), **now})
     return Stored(entry, row["blob"], row["created"], row["changed"])
 
 

@@ -22,7 +22,10 @@ TOMBSTONE_GRACE = 7 * 24 * 3600.0
 """Seconds during which a deleted adapter can be restored."""
 
 SAMPLE_BYTES = 64 * 1024 * 1024
-"""How much of the stored files is read and compared with its digests each time."""
+"""How much of the stored files is read and compared with its digests each time, at most."""
+
+SAMPLE_FILES = 500
+"""How many of them, at most."""
 
 
 def check_database(store: Store) -> None:
@@ -106,7 +109,7 @@ def _chosen(rows: Sequence[Files], limit: int | None) -> set[str]:
     if limit is None:
         return {row.id for row in rows}
     chosen: set[str] = set()
-    for row in random.sample(rows, len(rows)):
+    for row in random.sample(rows, min(len(rows), SAMPLE_FILES)):
         limit -= row.bytes
         if limit < 0 and chosen:
             break

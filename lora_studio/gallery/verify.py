@@ -47,7 +47,8 @@ def verify(settings: Settings) -> Findings:
             f"the file of '{row.title}' ({row.id}) is missing or altered: {weights.path(row.blob)}"
             for row in examine(store, weights, None)
         ]
-        rows = store.files()
+        rows, placements = store.files(), Placements(store)
+        placed = placements.stamp()[1]
         problems += [
             f"the picture of '{row.title}' ({row.id}) is missing or altered"
             for row in rows
@@ -55,7 +56,7 @@ def verify(settings: Settings) -> Findings:
         ]
         problems += [
             f"the vector of {adapter_id} is not one; the next start computes it again"
-            for adapter_id in Placements(store).damaged()
+            for adapter_id in sorted(placed - placements.centroids(sorted(placed)).keys())
         ]
         with store.read() as connection:
             kept = store.blobs(connection)

@@ -30,7 +30,7 @@ from lora_studio.gallery.store import Store
 from lora_studio.settings import Settings
 
 KILLS_PER_FOLDER = 25
-PATIENCE = 5.0  # seconds until a child that does not reach its point is killed where it is
+PATIENCE = 60.0  # seconds for a child to reach its point
 
 Where = Callable[[tuple[Any, ...]], bool]
 
@@ -155,8 +155,10 @@ def kill_one(folder: Path, point: str, seed: int, broken: bool) -> list[tuple[st
             commit_first()
         if point:
             arm(point, chance.randint(1, 3))
-        write(folder, seed, writer)
-        os._exit(1)
+        try:
+            write(folder, seed, writer)
+        finally:
+            os._exit(1)
     os.close(writer)
     with os.fdopen(reader) as lines:
         told: list[str] = []
@@ -166,23 +168,21 @@ def kill_one(folder: Path, point: str, seed: int, broken: bool) -> list[tuple[st
             os.kill(child, signal.SIGKILL)
         elif not _ends(child):
             os.kill(child, signal.SIGKILL)
-            print(f"'{point}' was not reached", file=sys.stderr)
+            os.waitpid(child, 0)
+            sys.exit(f"the point '{point}' was not reached")
         told += lines.readlines()
-    if point:
-        return [(line.split()[0], line.split()[1]) for line in told if line.endswith("\n")]
-    os.waitpid(child, 0)
+    _, status = os.waitpid(child, 0)
+    if not os.WIFSIGNALED(status):
+        sys.exit(f"the writer ended by itself: {os.waitstatus_to_exitcode(status)}")
     return [(line.split()[0], line.split()[1]) for line in told if line.endswith("\n")]
 
 
 def _ends(child: int) -> bool:
     handle = os.pidfd_open(child)
     try:
-        ended = bool(select.select([handle], [], [], PATIENCE)[0])
+        return bool(select.select([handle], [], [], PATIENCE)[0])
     finally:
         os.close(handle)
-    if ended:
-        os.waitpid(child, 0)
-    return ended
 
 
 def look(folder: Path, told: dict[str, str]) -> dict[str, float]:
