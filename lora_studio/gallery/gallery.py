@@ -74,7 +74,9 @@ class Gallery(Searchable):
         """
         folder = settings.data_dir / FOLDER
         with storage_errors():
-            settings.data_dir.mkdir(parents=True, exist_ok=True)
+            if not settings.data_dir.exists():
+                settings.data_dir.mkdir(parents=True)
+                sync(settings.data_dir.parent)
         presence = Presence(settings.data_dir)
         try:
             with storage_errors():

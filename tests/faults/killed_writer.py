@@ -116,15 +116,15 @@ def adapter(seed: int) -> Adapter:
     return Adapter({"layers.0.q_proj": LoraFactors(a, b)}, card)
 
 
-def write(folder: Path, seed: int, out: int) -> None:
-    """Adds, places, deletes, restores and purges for ever; tells before and after each."""
+def write(folder: Path, seed: int, out: int, rounds: int = 10_000) -> None:
+    """Adds, places, deletes and purges; tells of what it may undo before, of everything after."""
     generator = np.random.default_rng(seed)
     settings = Settings(data_dir=folder)
 
     def tell(what: str, adapter_id: str) -> None:
         os.write(out, f"{what} {adapter_id}\n".encode())
 
-    for number in range(10_000):
+    for number in range(rounds):
         if number % 4 == 0:
             gallery = Gallery.open(settings)
         one = adapter(seed * 10_000 + number)
