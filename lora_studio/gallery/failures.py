@@ -13,13 +13,16 @@ from lora_studio.errors import LoraStudioError, StorageFull
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
-_SQLITE_FULL = {
-    sqlite3.SQLITE_FULL,
+_SQLITE_REFUSED = {
     sqlite3.SQLITE_IOERR_WRITE,
     sqlite3.SQLITE_IOERR_SHMSIZE,
     sqlite3.SQLITE_IOERR_TRUNCATE,
 }
 _NO_ROOM = "The storage is full. Nothing was lost or half written: free some space and try again."
+_NO_ROOM_OR_WORSE = (
+    "The storage is full or failing. Nothing was lost or half written: "
+    "free some space, or check the disk, and try again."
+)
 _FAILING = "The disk failed ({}). Nothing acknowledged was lost: check the disk, then try again."
 
 
@@ -42,8 +45,10 @@ def storage_errors() -> Iterator[None]:
     except (DBAPIError, sqlite3.Error) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         code = getattr(cause, "sqlite_errorcode", None)
-        if code in _SQLITE_FULL:
+        if code == sqlite3.SQLITE_FULL:
             raise StorageFull(_NO_ROOM) from error
+        if code in _SQLITE_REFUSED:  # which does not say why
+            raise StorageFull(_NO_ROOM_OR_WORSE) from error
         if code is not None and code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
             raise LoraStudioError(
                 "The gallery's database cannot be written. "
