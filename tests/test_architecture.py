@@ -12,7 +12,7 @@ PACKAGE = ROOT / "lora_studio"
 MAX_LINES = 300
 
 FLOORS = [
-    {"errors", "settings", "registry", "supervisor", "frames", "adapter"},
+    {"refusals", "limits", "errors", "settings", "registry", "supervisor", "frames", "adapter"},
     {"formats"},
     {"families"},
     {"rank_units", "retrieval"},
