@@ -32,7 +32,6 @@ class Janitor:
     def start(self) -> None:
         """Clears what dead processes left, then begins its rounds."""
         scratch.remove_left_behind(self._settings.uploads_dir)
-        self._settings.uploads_dir.mkdir(parents=True, exist_ok=True)
         self._thread.start()
 
     def close(self) -> None:
