@@ -12,7 +12,7 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows: nobody is ever known to be alone
+except ImportError:  # Windows
     fcntl = None
 
 from lora_studio.errors import LoraStudioError
@@ -32,11 +32,11 @@ class Presence:
     """
 
     def __init__(self, folder: Path, *, only: bool = False) -> None:
-        self.alone = False
+        self.alone = self._others = False
         with storage_errors():
             self._handle = os.open(folder / "gallery.lock", os.O_RDWR | os.O_CREAT, 0o644)
         self.alone = self._lock(exclusive=True)
-        if only and not self.alone:
+        if only and self._others:
             self.close()
             raise LoraStudioError(
                 f"A running LoRA Studio uses the gallery in {folder}. Stop it and try again."
@@ -59,7 +59,10 @@ class Presence:
             return False
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB if exclusive else fcntl.LOCK_SH)
-        except OSError:  # held by another, or a file system without locks
+        except BlockingIOError:
+            self._others = True
+            return False
+        except OSError:  # a file system without locks: nobody is known to be alone, nor not to be
             return False
         return True
 
