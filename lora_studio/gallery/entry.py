@@ -31,6 +31,8 @@ class Entry:
         described_by: what places it in the search: its samples, its card, or nothing yet.
         created: ISO 8601 in UTC.
         damaged: whether its file was found missing or altered; then no search finds it.
+        measures: the figures of its report card, see `rank_units.measures.measure`, with `dialect`,
+            `family` and `evidence` where it was uploaded; {} if it is older than they are.
     """
 
     id: str
@@ -66,6 +68,7 @@ class Entry:
     created: str = ""
     deleted: bool = False
     damaged: bool = False
+    measures: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form; tuples become lists."""
@@ -101,9 +104,11 @@ class Hit:
     reason_kind: ReasonKind = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The entry's fields with similarity, reason and reason_kind beside them."""
+        """The entry's fields, but for its measures, with similarity, reason and reason_kind."""
         own = {"similarity": self.similarity, "reason": self.reason}
-        return {**self.entry.to_dict(), **own, "reason_kind": self.reason_kind}
+        told = {**self.entry.to_dict(), **own, "reason_kind": self.reason_kind}
+        del told["measures"]
+        return told
 
 
 @dataclass(frozen=True)

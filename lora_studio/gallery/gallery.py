@@ -24,6 +24,7 @@ from lora_studio.gallery.presence import Presence
 from lora_studio.gallery.searchable import Searchable
 from lora_studio.gallery.store import Store
 from lora_studio.gallery.tables import DATABASE, FOLDER
+from lora_studio.gallery.twins import Twin, twins
 from lora_studio.gallery.upkeep import (
     ORPHAN_GRACE,
     TOMBSTONE_GRACE,
@@ -31,7 +32,11 @@ from lora_studio.gallery.upkeep import (
     clear_leftovers,
     examine,
 )
+from lora_studio.rank_units.sketch import unpack
 from lora_studio.settings import Settings
+
+MAX_TWINS = 8
+"""Most adapters that one is compared with exactly."""
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +57,7 @@ class Gallery(Searchable):
     ) -> None:
         super().__init__(store, finder)
         self._blobs = blobs
+        self._cosines: dict[tuple[str, str], float] = {}
         self._pictures = pictures
         self._presence = presence
 
@@ -116,6 +122,7 @@ class Gallery(Searchable):
         recipe: str | None = None,
         kind: EntryKind | None = None,
         thumbnail: bytes = b"",
+        measures: Mapping[str, Any] | None = None,
     ) -> Entry:
         """Stores an adapter; when this returns, it survives a crash.
 
@@ -126,6 +133,7 @@ class Gallery(Searchable):
             kind: where it came from; by default "composed" for one with a recipe or parents, "demo"
                 for those owned by "demo", else "uploaded".
             thumbnail: its picture as `thumbnails.thumbnail` wrote it, or nothing.
+            measures: the figures of its report card, where the caller has taken them.
 
         Raises:
             StorageFull: there is no room; nothing was kept.
@@ -137,7 +145,9 @@ class Gallery(Searchable):
         data = canonical.dump(adapter)
         files = [(self._blobs, data), *([(self._pictures, thumbnail)] if thumbnail else [])]
         picture = digest(thumbnail) if thumbnail else ""
-        entry = describe(adapter, len(data), recipe or "", kind, owner, visibility, picture)
+        entry = describe(
+            adapter, len(data), recipe or "", kind, owner, visibility, picture, measures
+        )
         try:
             for place, content in files:
                 place.put(content)
@@ -185,6 +195,16 @@ class Gallery(Searchable):
         """
         entry = self._live(adapter_id)
         return canonical.read(self.blob_path(entry.id), card=entry.card())
+
+    def twins(self, adapter_id: str) -> list[Twin]:
+        """Adapters that can be found and are the same or nearly, whatever their rank, basis, base
+        or file format; none for an adapter that is older than sketches are."""
+        entry = self._live(adapter_id)
+        vector = unpack(str(entry.measures.get("sketch") or ""))
+        if vector is None:
+            return []
+        likely = self._finder.alike(vector, entry.id, MAX_TWINS)
+        return twins(entry, likely, self.adapter, self._cosines)
 
     def blob_path(self, adapter_id: str) -> Path:
         """The stored file, its digest checked. Read-only: it is shared and must not change."""

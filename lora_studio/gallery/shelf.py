@@ -14,6 +14,7 @@ import numpy as np
 from lora_studio.errors import NotFound
 from lora_studio.gallery.facets import Facet
 from lora_studio.gallery.keywords import KeywordIndex
+from lora_studio.gallery.sketches import Sketches
 from lora_studio.gallery.store import Stored
 from lora_studio.retrieval.index import VectorIndex
 
@@ -31,6 +32,7 @@ class Shelf:
     def __init__(self) -> None:
         self.ids: list[str] = []
         self.keywords = KeywordIndex()
+        self.sketches = Sketches()
         self.vectors: VectorIndex | None = None
         self._slot_of: dict[str, int] = {}
         self._stored: dict[str, tuple[int, str]] = {}  # id -> generation of its row, blob digest
@@ -70,6 +72,7 @@ class Shelf:
         self._sizes.append(entry.bytes)
         self._shown.append(0)
         self.keywords.add(slot, entry)
+        self.sketches.append(entry.measures)
         values = (
             (entry.base_model,),
             (entry.modality,),

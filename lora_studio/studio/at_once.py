@@ -12,6 +12,7 @@ from lora_studio.errors import InvalidRequest
 from lora_studio.formats import EXPORTS
 from lora_studio.gallery import Gallery
 from lora_studio.gallery.blocks import block_norms, block_of
+from lora_studio.rank_units.measures import measure
 from lora_studio.settings import DEMO_BASE, Settings
 from lora_studio.studio import exports, facts, picture_exports
 from lora_studio.studio.bases import Bases
@@ -64,7 +65,8 @@ class AtOnce:
         return self.gallery.search(query, vector, **filters).to_dict()
 
     def get_adapter(self, id: str, *, actor: str = "") -> dict[str, Any]:
-        """One adapter with its modules, blocks, similar adapters and number of test prompts."""
+        """One adapter with its modules, blocks, report card, twins, similar adapters and number of
+        test prompts."""
         entry = self.gallery.get(id)
         adapter = self.gallery.adapter(entry.id)
         table = [
@@ -76,6 +78,8 @@ class AtOnce:
             "module_table": table,
             "blocks": _blocks(entry.modality, table),
             "tests": len(self.gallery.tests(entry.id)),
+            "measures": dict(entry.measures or measure(adapter)),
+            "twins": [twin.to_dict() for twin in self.gallery.twins(entry.id)],
             "similar": [hit.to_dict() for hit in self.gallery.similar(entry.id)],
         }
 

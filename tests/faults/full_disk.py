@@ -60,7 +60,7 @@ def fill(folder: Path) -> dict[str, object]:
     gallery = Gallery.open(Settings(data_dir=folder))
     kept: list[str] = []
     refusals, left, resumed, seed = 0, 0, 0, 0
-    for _ in range(3):
+    for turn in range(3):
         full = False
         while not full:
             seed += 1
@@ -77,7 +77,7 @@ def fill(folder: Path) -> dict[str, object]:
                 refusals += 1
                 left = max(left, before - free(folder))
         full_search = slowest(gallery)
-        (folder / "ballast").unlink(missing_ok=True)
+        (folder / f"ballast{turn}").unlink()  # somebody makes room
         for _ in range(10):
             gallery.purge(kept.pop())
         seed += 1

@@ -5,6 +5,7 @@ import { button, bytes, count, fixed, h, icon, rankText, swap, table } from "./d
 import { closeDialog, showDialog } from "./dialog.js";
 import { downloads, promise } from "./download.js";
 import { face } from "./face.js";
+import { reportCard } from "./measures.js";
 import { getJson, post } from "./net.js";
 import { copyChips } from "./words.js";
 import { drop, hueOf, picked, subscribe, toggle } from "./state.js";
@@ -109,6 +110,7 @@ function depth(entry, norms) {
 }
 
 function body(entry, reload) {
+  const card = reportCard(entry.measures, entry.twins, (id) => openDrawer(id, reload));
   const norms = (entry.layer_norms || []).filter(Number.isFinite);
   return [
     (entry.warnings || []).map((text) =>
@@ -141,6 +143,7 @@ function body(entry, reload) {
       : null,
     entry.trained ? section("How it was trained", h("p", null, entry.trained)) : null,
     norms.length ? section(...depth(entry, norms)) : null,
+    card ? section("Report card", card) : null,
     samples(entry),
     h("p", { class: "ls-quiet ls-small" }, described(entry)),
     relatives(entry, reload),

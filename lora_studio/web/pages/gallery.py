@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 FILE_TYPES = [
     ".zip",
     ".safetensors",
+    ".npz",
+    ".bin",
+    ".pt",
+    ".ckpt",
     ".json",
     ".jsonl",
     ".md",
@@ -106,7 +110,7 @@ def build(page: Page) -> None:
             def submit() -> Any:
                 path = gather(paths, Path(folder))
                 shown = base_of(session, page.settings.base_model)
-                bare = path.suffix == ".safetensors"
+                bare = path.suffix in (".safetensors", ".npz")
                 return studio.add_adapter(str(path), card, fallback_base=shown if bare else "")
 
             for job_state, payload in page.jobs.stream(request, "upload", submit):
