@@ -7,7 +7,9 @@ TEST_STAMP := $(VENV)/.ready-to-test
 
 export GRADIO_ANALYTICS_ENABLED := False
 
-.PHONY: help run test check format demo bench docs clean
+.PHONY: help run test check format soak fuzz demo bench docs clean
+
+FIGURES := $(abspath build/figures)
 
 help: ## Print this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,6 +31,20 @@ check: $(TEST_STAMP) ## Style and types only
 format: $(TEST_STAMP) ## Put the code in its style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+soak fuzz: export OMP_NUM_THREADS ?= 1
+soak fuzz: export LORA_STUDIO_FULL := 1
+soak fuzz: export LORA_STUDIO_FIGURES := $(FIGURES)
+soak: $(TEST_STAMP) ## The fault and hostile tests with their full counts (hours), then RELIABILITY.md
+	@rm -rf $(FIGURES) && mkdir -p $(FIGURES)
+	@$(BIN)/python -m pytest tests/faults tests/hostile tests/unit/gallery/test_backup.py; status=$$?; \
+		$(BIN)/python scripts/reliability.py $(FIGURES) && exit $$status
+
+fuzz: $(TEST_STAMP) ## Fuzz what reads uploaded bytes, with the full counts
+	@mkdir -p $(FIGURES)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris || \
+		echo "There is no atheris for this Python; its runs are skipped."
+	@$(BIN)/python -m pytest tests/hostile/test_fuzz.py tests/hostile/test_parsers.py
 
 demo: $(RUN_STAMP) ## Train the embedded demo models and adapters again from nothing
 	@$(BIN)/python -m lora_studio.demo.build

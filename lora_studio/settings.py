@@ -94,6 +94,11 @@ class Settings:
         return self.data_dir / "scratch" / str(os.getpid())
 
     @property
+    def uploads_dir(self) -> Path:
+        """Folder of this process in which files of visitors arrive, the only one they can name."""
+        return self.data_dir / "uploads" / str(os.getpid())
+
+    @property
     def demo_base_dir(self) -> Path:
         """Folder of the embedded text base model."""
         return assets_dir() / "demo" / "text" / "base"

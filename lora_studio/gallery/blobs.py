@@ -1,7 +1,7 @@
 """Where stored files live: named by their sha256, whole or absent, never half written.
 
-A file is written beside its place, synced, renamed, and its folder synced; what is acknowledged
-after that survives a killed process and a power cut.
+A file is written beside its place, made read-only, synced, renamed, and its folder synced; what is
+acknowledged after that survives a killed process and a power cut.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ WEIGHTS = ".safetensors"
 PICTURES = ".png"
 
 
+def digest(data: bytes) -> str:
+    """The name under which `data` is stored."""
+    return hashlib.sha256(data).hexdigest()
+
+
 class BlobStore:
     """Content-addressed files under one folder.
 
@@ -36,6 +41,8 @@ class BlobStore:
         self._staging = root / "tmp"
         with storage_errors():
             self._staging.mkdir(parents=True, exist_ok=True)
+            sync(root)
+            sync(root.parent)
 
     def path(self, sha: str) -> Path:
         """Where the file with this digest is or would be."""
@@ -45,18 +52,17 @@ class BlobStore:
         """Stores `data` durably and returns its sha256. Storing it again changes nothing.
 
         Raises:
-            StorageFull: there is no room; nothing is left behind.
+            StorageFull: there is no room; nothing is left in the staging folder.
         """
-        sha = hashlib.sha256(data).hexdigest()
+        sha = digest(data)
         place = self.path(sha)
         with storage_errors():
             if self.intact(sha):
                 os.utime(place)
             else:
                 self._write(data, place)
-            _sync(place)
-            _sync(place.parent)
-            _sync(self.root)
+            for path in (place, place.parent, self.root):
+                sync(path)
         return sha
 
     def _write(self, data: bytes, place: Path) -> None:
@@ -65,6 +71,8 @@ class BlobStore:
             with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
+                if os.name != "nt":  # where a read-only file could not be replaced or removed
+                    os.fchmod(file.fileno(), 0o444)
                 os.fsync(file.fileno())
             place.parent.mkdir(exist_ok=True)
             os.replace(temporary, place)
@@ -86,16 +94,25 @@ class BlobStore:
         except FileNotFoundError:
             return None
 
-    def sweep(self, keep: Collection[str], grace_seconds: float) -> int:
+    def remove(self, sha: str) -> None:
+        """Deletes the file with this digest, if it is there."""
+        with storage_errors():
+            self.path(sha).unlink(missing_ok=True)
+
+    def sweep(self, keep: Collection[str], grace_seconds: float, *, alone: bool = False) -> int:
         """Deletes temporary files and files not in `keep` older than the grace; returns how many.
 
         The caller holds the writer lock, so no file is between its rename and its commit.
+
+        Args:
+            alone: nobody else writes here, so temporary files of any age are left-overs.
         """
         oldest = time.time() - grace_seconds
         gone = 0
-        for path in self._candidates(keep):
+        for path in self.strays(keep):
             try:
-                if path.stat().st_mtime <= oldest:
+                left = alone and path.parent == self._staging
+                if left or path.stat().st_mtime <= oldest:
                     path.unlink()
                     gone += 1
             except FileNotFoundError:
@@ -104,7 +121,8 @@ class BlobStore:
             log.info("removed %d files that no adapter refers to", gone)
         return gone
 
-    def _candidates(self, keep: Collection[str]) -> Iterator[Path]:
+    def strays(self, keep: Collection[str]) -> Iterator[Path]:
+        """Temporary files, and files whose digest is not in `keep`."""
         yield from (path for path in self._staging.iterdir() if path.is_file())
         for folder in self.root.iterdir():
             if folder.is_dir() and folder != self._staging:
@@ -115,7 +133,8 @@ class BlobStore:
                 )
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Makes a file, or the names in a folder, survive a power cut."""
     if os.name == "nt":
         return
     handle = os.open(path, os.O_RDONLY)

@@ -30,6 +30,7 @@ class Entry:
         thumbnail: digest of its picture, "" if it has none.
         described_by: what places it in the search: its samples, its card, or nothing yet.
         created: ISO 8601 in UTC.
+        damaged: whether its file was found missing or altered; then no search finds it.
         measures: the figures of its report card, see `rank_units.measures.measure`, with `dialect`,
             `family` and `evidence` where it was uploaded; {} if it is older than they are.
     """
@@ -66,6 +67,7 @@ class Entry:
     review_state: str = "unreviewed"
     created: str = ""
     deleted: bool = False
+    damaged: bool = False
     measures: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,11 +77,10 @@ class Entry:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Entry:
         """Reads known fields and ignores the rest."""
-        known = {f.name for f in fields(cls)}
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in data.items()
-            if name in known
+            if name in cls.__dataclass_fields__
         }
         return cls(**values)
 

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from lora_studio.gallery.blobs import BlobStore
+from lora_studio.errors import LoraStudioError
 from lora_studio.gallery.entry import Entry, Hit, SearchResult
 from lora_studio.gallery.placements import Placements
 from lora_studio.gallery.ranking import Query, Ranking, rank
@@ -31,10 +31,9 @@ class Finder:
         cache: file of the vector index, rebuilt whenever it disagrees with the database.
     """
 
-    def __init__(self, store: Store, blobs: BlobStore, cache: Path) -> None:
+    def __init__(self, store: Store, cache: Path) -> None:
         self.placements = Placements(store)
         self._store = store
-        self._blobs = blobs
         self._cache = cache
         self._lock = threading.RLock()
         self._shelf = Shelf()
@@ -55,10 +54,12 @@ class Finder:
             stored = self._shelf.stored(adapter_id)
         return stored[1] if stored else ""
 
-    def hide(self, adapter_id: str) -> None:
-        """Stops finding an adapter whose file turned out to be damaged, until it is stored anew."""
+    def damaged(self) -> list[Entry]:
+        """Adapters that are not found because their file is missing or altered."""
         with self._lock:
-            self._shelf.hide(adapter_id)
+            self._refresh()
+            ids = self._shelf.damaged()
+        return list(self._read(ids).values())
 
     def count(self, base: str | None) -> int:
         """How many adapters can be found."""
@@ -150,9 +151,12 @@ class Finder:
             self._refresh()
             stamp, ids = self.placements.stamp()
             index = self._shelf.vectors
-            if index is None or set(index.ids) != ids or VectorIndex.stamp(self._cache) == stamp:
+            if set(index.ids if index else ()) != ids or VectorIndex.stamp(self._cache) == stamp:
                 return
             try:
+                if index is None:
+                    self._cache.unlink(missing_ok=True)
+                    return
                 index.save(self._cache, stamp)
             except OSError as error:
                 log.warning("the search index was not cached: %s", error)
@@ -195,28 +199,33 @@ class Finder:
                 self._shelf.put(adapter_id, centroid)
 
     def _apply(self, changes: Changes) -> None:
-        damaged: list[str] = []
         for row in changes.rows:
-            intact = self._blobs.size(row.blob) == row.entry.bytes
-            if not intact:
-                damaged.append(row.entry.id)
-            self._shelf.apply(row, intact)
-        if damaged:
-            log.error("files of these adapters are missing or cut short: %s", ", ".join(damaged))
+            self._shelf.apply(row)
         self._seen = (changes.generation, changes.purges)
 
     def _load(self) -> None:
         self._shelf = Shelf()
-        self._apply(self._store.changes(-1, 0))
         stamp, ids = self.placements.stamp()
         index = VectorIndex.load(self._cache, stamp)
         if index is None or set(index.ids) != ids:
             centroids = self.placements.centroids(sorted(ids))
+            self._forget(sorted(ids - centroids.keys()))
             index = None
             if centroids:
                 matrix = np.stack(list(centroids.values()))  # (n, dim)
                 index = VectorIndex.build(list(centroids), matrix)
+        self._apply(self._store.changes(-1, 0))
         self._shelf.place(index)
+
+    def _forget(self, damaged: Sequence[str]) -> None:
+        """Removes vectors that are none any more; they are computed again."""
+        if not damaged:
+            return
+        log.error("the vectors of these adapters are damaged: %s", ", ".join(damaged))
+        try:
+            self.placements.forget(damaged)
+        except LoraStudioError as error:
+            log.warning("they could not be removed: %s", error)
 
 
 class Recent(Generic[T]):

@@ -58,8 +58,23 @@ class Placements:
         return f"{identity}:{self.embedder_id}:{version}", ids
 
     def centroids(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
-        """Vectors (dim,) of those of `ids` that have one."""
-        return {name: np.frombuffer(raw, "<f4") for name, _, raw in self._vectors("centroid", ids)}
+        """Vectors (dim,) of those of `ids` that have one; what is no unit vector is left out."""
+        return {
+            name: np.frombuffer(raw, "<f4")
+            for name, dim, raw in self._vectors("centroid", ids)
+            if _sound(raw, dim)
+        }
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Removes vectors, so that they are computed again."""
+        with self._store.write() as connection:
+            for name in ids:
+                same = and_(
+                    t.vectors.c.adapter_id == name, t.vectors.c.embedder_id == self.embedder_id
+                )
+                connection.execute(delete(t.vectors).where(same))
+                self._store.touch(connection, name)
+            bump(connection, "vectors")
 
     def samples(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
         """Sample vectors (n, dim) of those of `ids` that have them."""
@@ -75,3 +90,10 @@ class Placements:
             for chunk in chunks(ids):
                 chosen = query.where(t.vectors.c.adapter_id.in_(chunk))
                 yield from (tuple(row) for row in connection.execute(chosen))
+
+
+def _sound(centroid: bytes, dim: int) -> bool:
+    if len(centroid) != 4 * dim:
+        return False
+    vector = np.frombuffer(centroid, "<f4")
+    return abs(float(vector @ vector) - 1) < 1e-3  # not so for a number that is none, either

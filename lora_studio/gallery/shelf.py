@@ -40,13 +40,14 @@ class Shelf:
         self._created = array("d")
         self._sizes = array("q")
         self._shown = array("B")
+        self._damaged: set[str] = set()
         self._facets = {name: Facet() for name in FACETS}
         self._rows: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def apply(self, row: Stored, intact: bool) -> None:
+    def apply(self, row: Stored) -> None:
         """Takes in a row; only adapters that are public, whole and not deleted are shown."""
         entry = row.entry
         slot = self._slot_of.get(entry.id)
@@ -55,8 +56,12 @@ class Shelf:
                 self._shown[slot] = 0
             slot = self._append(row)
         self._stored[entry.id] = (row.changed, row.blob)
-        shown = entry.visibility == "public" and intact and not entry.deleted
+        shown = entry.visibility == "public" and not entry.damaged and not entry.deleted
         self._shown[slot] = int(shown)
+        if entry.damaged and not entry.deleted:
+            self._damaged.add(entry.id)
+        else:
+            self._damaged.discard(entry.id)
 
     def _append(self, row: Stored) -> int:
         entry, slot = row.entry, len(self.ids)
@@ -82,9 +87,9 @@ class Shelf:
         self._rows = None
         return slot
 
-    def hide(self, adapter_id: str) -> None:
-        """Stops showing an adapter whose file turned out to be damaged."""
-        self._shown[self._slot_of[adapter_id]] = 0
+    def damaged(self) -> list[str]:
+        """Ids of the adapters whose file is missing or altered, deleted ones left out."""
+        return sorted(self._damaged)
 
     def resolve(self, name: str) -> str:
         """The id that `name` is, or is the only beginning of (8 characters or more)."""

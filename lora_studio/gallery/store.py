@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import randbits
@@ -36,6 +36,24 @@ class Stored:
     blob: str
     created: float
     changed: int
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of one adapter, deleted or not.
+
+    Args:
+        blob, bytes: digest and size of its weights.
+        thumbnail: digest of its picture, "" for none.
+        damaged: whether its weights were found missing or altered.
+    """
+
+    id: str
+    title: str
+    blob: str
+    bytes: int
+    thumbnail: str
+    damaged: bool
 
 
 @dataclass(frozen=True)
@@ -175,15 +193,37 @@ class Store:
         query = update(t.adapters).where(t.adapters.c.id == adapter_id).values(**values)
         return bool(connection.execute(query).rowcount)
 
-    def purge(self, before: float) -> int:
-        """Removes rows tombstoned before the time `before`; returns how many."""
-        old = t.adapters.c.deleted < before
+    def purge(self, before: float | None = None, *, adapter_id: str = "") -> int:
+        """Removes rows tombstoned before the time `before`, or the one named; returns how many."""
+        old = before is not None
+        chosen = t.adapters.c.deleted < before if old else t.adapters.c.id == adapter_id
         with self.write() as connection:
-            gone = connection.execute(delete(t.adapters).where(old)).rowcount
+            gone = connection.execute(delete(t.adapters).where(chosen)).rowcount
             if gone:
                 for name in ("purges", "generation", "vectors"):
                     bump(connection, name)
         return gone
+
+    def files(self) -> list[Files]:
+        """The files of every row, tombstones included, in the order of their ids."""
+        columns = t.adapters.c
+        query = select(
+            columns.id, columns.title, columns.blob, columns.bytes, columns.thumbnail,
+            columns.damaged.is_not(None),
+        )  # fmt: skip
+        with self.read() as connection:
+            return [Files(*row) for row in connection.execute(query.order_by(columns.id))]
+
+    def check(self, *, thoroughly: bool = False) -> list[str]:
+        """What SQLite finds wrong with the file, at most ten findings; nothing if it is sound."""
+        pragma = "integrity_check" if thoroughly else "quick_check"
+        with self.read() as connection:
+            found = connection.exec_driver_sql(f"PRAGMA {pragma}(10)").scalars().all()
+            found = [] if found == ["ok"] else [str(line) for line in found]
+            broken = []
+            if thoroughly:
+                broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        return found + [f"a row of {row[0]} belongs to no adapter" for row in broken[:10]]
 
     def blobs(self, connection: Connection) -> set[str]:
         """Digests of all files that a row refers to, weights and thumbnails."""
@@ -218,16 +258,17 @@ def iso(seconds: float) -> str:
 
 
 def _stored(row: RowMapping) -> Stored:
-    entry = replace(
-        Entry.from_dict(json.loads(row["entry"])),
-        described_by=row["source"] or "",
-        thumbnail=row["thumbnail"],
-        owner=row["owner"],
-        visibility=row["visibility"],
-        review_state=row["review_state"],
-        created=iso(row["created"]),
-        deleted=row["deleted"] is not None,
-    )
+    now = {
+        "described_by": row["source"] or "",
+        "thumbnail": row["thumbnail"],
+        "owner": row["owner"],
+        "visibility": row["visibility"],
+        "review_state": row["review_state"],
+        "created": iso(row["created"]),
+        "deleted": row["deleted"] is not None,
+        "damaged": row["damaged"] is not None,
+    }
+    entry = Entry.from_dict({**json.loads(row["entry"]), **now})
     return Stored(entry, row["blob"], row["created"], row["changed"])
 
 

@@ -22,7 +22,13 @@ from sqlalchemy import (
     event,
 )
 
-SCHEMA = 2
+FOLDER = "gallery"
+"""Where in the data folder a gallery lies."""
+
+DATABASE = "gallery.sqlite"
+"""Its rows, inside that folder."""
+
+SCHEMA = 3
 """Version of the tables below."""
 
 ADDED = {
@@ -30,6 +36,7 @@ ADDED = {
         "ALTER TABLE adapters ADD COLUMN modality VARCHAR(8) NOT NULL DEFAULT 'text'",
         "ALTER TABLE adapters ADD COLUMN thumbnail VARCHAR(64) NOT NULL DEFAULT ''",
     ),
+    3: ("ALTER TABLE adapters ADD COLUMN damaged FLOAT",),
 }
 """Version -> what brings the tables of the version before up to it."""
 
@@ -51,6 +58,7 @@ adapters = Table(
     Column("review_state", String(16), nullable=False),
     Column("created", Float, nullable=False),  # seconds since 1970, UTC
     Column("deleted", Float, nullable=True),  # when it was tombstoned, or null
+    Column("damaged", Float, nullable=True),  # when its file was found missing or altered, or null
     Column("changed", BigInteger, nullable=False, index=True),  # generation of the last change
     Column("entry", Text, nullable=False),  # JSON of Entry
 )
@@ -127,6 +135,7 @@ def open_engine(path: Path) -> Engine:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.execute("PRAGMA trusted_schema=OFF")
+        cursor.execute("PRAGMA secure_delete=ON")  # what is purged is gone from the file too
         cursor.close()
 
     @event.listens_for(engine, "begin")

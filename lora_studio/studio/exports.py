@@ -48,7 +48,7 @@ def export_peft(gallery: Gallery, adapter_id: str, folder: Path) -> Path:
             extra = {}
     if tests := gallery.tests(entry.id):
         extra["test.jsonl"] = "".join(json.dumps(t, ensure_ascii=False) + "\n" for t in tests)
-    with TemporaryDirectory() as scratch:
+    with TemporaryDirectory(dir=folder) as scratch:
         home = export(adapter, "peft", Path(scratch) / name)
         for file, content in extra.items():
             data = content.encode("utf-8") if isinstance(content, str) else content
@@ -63,7 +63,7 @@ def export_routed(
 ) -> Path:
     """Zips a routed plan: its sources as PEFT folders, their vectors, the recipe and run.py."""
     name = f"{plan.rule}-{recipe.id[:8]}"
-    with TemporaryDirectory() as scratch:
+    with TemporaryDirectory(dir=folder) as scratch:
         home = Path(scratch) / name
         sources = {s.id: gallery.adapter(s.id) for s in recipe.active}
         if plan.rule == "fusion":

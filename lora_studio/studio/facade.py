@@ -18,6 +18,7 @@ from lora_studio.studio.comparing import PATIENCE, Comparer
 from lora_studio.studio.demos import add_demo
 from lora_studio.studio.flow import Flow, Steps
 from lora_studio.studio.grids import Grids
+from lora_studio.studio.janitor import Janitor
 from lora_studio.worker.job import Job, Worker
 from lora_studio.worker.local import LocalWorker
 
@@ -33,6 +34,7 @@ class Studio(AtOnce):
         super().__init__(settings, gallery, worker)
         columns = Columns(gallery, self._composer)
         self._grids = Grids(self._composer, columns, self._renderer)
+        self._janitor = Janitor(settings, gallery)
         self._comparer = Comparer(settings, gallery, self.librarian, columns, self._renderer)
 
     @classmethod
@@ -44,11 +46,13 @@ class Studio(AtOnce):
         studio = cls(settings, Gallery.open(settings), worker)
         add_demo(settings, studio.gallery)
         studio.librarian.start()
+        studio._janitor.start()
         worker.submit(studio._describe(settings.base_model))  # so that the first run is quick
         return studio
 
     def close(self) -> None:
         """Stops the workers and closes the gallery."""
+        self._janitor.close()
         self.librarian.close()
         self.worker.close()
         self.gallery.close()

@@ -20,6 +20,7 @@ def status(
     lanes = worker.status()
     own = psutil.Process().memory_info().rss
     model = lanes["model"]
+    damaged = [entry for entry in gallery.damaged() if entry.visibility == "public"]
     return {
         "base": {"id": settings.base_model, "loaded": model.get("base") or ""},
         "device": model.get("device") or settings.device,
@@ -33,6 +34,7 @@ def status(
         "search": "semantic" if librarian.ready else "keyword",
         "search_problem": librarian.problem,
         "adapters": gallery.count(),
+        "damaged": [{"id": entry.id, "title": entry.title} for entry in damaged],
         "persistent": settings.persistent,
     }
 

@@ -45,7 +45,7 @@ def export_file(gallery: Gallery, adapter_id: str, dialect: str, family: str, fo
 def export_scheduled(gallery: Gallery, recipe: Recipe, plan: Scheduled, folder: Path) -> Path:
     """Zips a plan for denoising: its sources for diffusers, the recipe and a README."""
     name = f"{recipe.method}-{recipe.id[:8]}"
-    with TemporaryDirectory() as scratch:
+    with TemporaryDirectory(dir=folder) as scratch:
         home = Path(scratch) / name
         rows = []
         for source in recipe.active:

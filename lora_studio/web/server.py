@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import sys
 from typing import Any
 
 import gradio as gr
@@ -63,6 +65,9 @@ class SecurityHeaders:
 
 def _page(studio: Any, settings: Settings) -> tuple[gr.Blocks, dict[str, Any], dict[str, Any]]:
     """The Blocks, what FastAPI is built with, and what Gradio is given in either way of serving."""
+    # Gradio's uploads arrive beside the gallery, where the janitor finds those it forgets.
+    settings.uploads_dir.mkdir(parents=True, exist_ok=True)
+    os.environ["GRADIO_TEMP_DIR"] = str(settings.uploads_dir)
     maps, jobs = MapFiles(settings.data_dir), Jobs()
     blocks = build(studio, settings, jobs, maps)
     blocks.queue(max_size=64, api_open=False, default_concurrency_limit=16)
@@ -75,11 +80,17 @@ def _page(studio: Any, settings: Settings) -> tuple[gr.Blocks, dict[str, Any], d
         "run_history": False,
         "show_error": False,
         "max_file_size": settings.max_upload_bytes,
-        "blocked_paths": [str(settings.data_dir)],
+        "blocked_paths": _ours(settings),
         "ssr_mode": False,
         "pwa": False,
     }
     return blocks, fastapi, look
+
+
+def _ours(settings: Settings) -> list[str]:
+    """All of the data folder but the uploads, which Gradio hands to their handlers by path."""
+    known = {"gallery", "gallery.lock", "scratch", *(p.name for p in settings.data_dir.iterdir())}
+    return [str(settings.data_dir / name) for name in sorted(known - {"uploads"})]
 
 
 def create_app(studio: Any, settings: Settings) -> FastAPI:
@@ -113,6 +124,7 @@ def serve(settings: Settings | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = settings or Settings.from_env()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn passes it on when it is done
     shown = "localhost" if settings.host in ("0.0.0.0", "127.0.0.1") else settings.host
     log.info("LoRA Studio: http://%s:%d", shown, settings.port)
     studio = Studio.open(settings)

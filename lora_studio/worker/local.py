@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import psutil
-
+from lora_studio import scratch
 from lora_studio.errors import InvalidRequest
 from lora_studio.settings import Settings
 from lora_studio.worker import sandbox
@@ -20,7 +17,6 @@ from lora_studio.worker.job import Lane as LaneName
 from lora_studio.worker.lane import Lane
 
 CHILD = (sys.executable, "-m", "lora_studio.worker.child")
-SCRATCH_SECONDS = 3600.0
 
 
 class LocalWorker:
@@ -37,7 +33,9 @@ class LocalWorker:
         self, settings: Settings, *, command: Sequence[str] = CHILD, **lane_options: float
     ) -> None:
         self.scratch = settings.scratch_dir
-        _remove_left_behind(self.scratch)
+        scratch.remove_left_behind(self.scratch)
+        temporary = self.scratch / "tmp"
+        temporary.mkdir(parents=True)
         options = {"deadline": settings.job_deadline, **lane_options}
         self._lanes: dict[str, Lane] = {}
         for name in get_args(LaneName):
@@ -45,7 +43,9 @@ class LocalWorker:
             folder.mkdir(parents=True, exist_ok=True)
             argv = [*command, name, str(folder)]
             once = name == "reader"
-            self._lanes[name] = Lane(name, argv, _environment(name), once=once, **options)
+            self._lanes[name] = Lane(
+                name, argv, _environment(name, temporary), once=once, **options
+            )
 
     def start(self) -> None:
         """Starts the children; otherwise each starts with its first job."""
@@ -56,7 +56,7 @@ class LocalWorker:
         """Queues a job in its lane."""
         if job.lane not in self._lanes:
             raise InvalidRequest(f"There is no lane '{job.lane}'; use {' or '.join(self._lanes)}.")
-        self._sweep()
+        scratch.sweep(self.scratch, "*/*")
         return self._lanes[job.lane].submit(job)
 
     def status(self) -> dict[str, Any]:
@@ -70,36 +70,12 @@ class LocalWorker:
         """Ends the children and removes their scratch files."""
         for lane in self._lanes.values():
             lane.close()
-        shutil.rmtree(self.scratch, ignore_errors=True)
-
-    def _sweep(self) -> None:
-        """Removes what finished jobs left behind an hour ago."""
-        oldest = time.time() - SCRATCH_SECONDS
-        for path in self.scratch.glob("*/*"):
-            try:
-                if path.stat().st_mtime < oldest:
-                    _remove(path)
-            except FileNotFoundError:
-                continue
+        scratch.remove(self.scratch)
 
 
-def _remove_left_behind(own: Path) -> None:
-    """Clears this process's folder and those of processes that are gone."""
-    for folder in own.parent.glob("*"):
-        running = folder.name.isdecimal() and psutil.pid_exists(int(folder.name))
-        if folder == own or not running:
-            _remove(folder)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _environment(lane: str) -> dict[str, str]:
-    """This process's environment, with a share of the processors and the package on the path."""
+def _environment(lane: str, temporary: Path) -> dict[str, str]:
+    """This process's environment, with a share of the processors, the package on the path, and a
+    place for temporary files that is cleared even if the child is killed."""
     allowed = getattr(os, "sched_getaffinity", None)
     cores = len(allowed(0)) if allowed else os.cpu_count() or 1
     light = max(1, cores // 4)
@@ -112,4 +88,5 @@ def _environment(lane: str) -> dict[str, str]:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }
     found = {**defaults, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    found["TMPDIR"] = str(temporary)
     return sandbox.offline(found) if lane == "reader" else found

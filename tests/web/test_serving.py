@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -108,3 +110,36 @@ def test_a_space_serves_the_same_site(tmp_path: Path, zero: str):
         assert page.status_code == 200
         assert page.headers["x-content-type-options"] == "nosniff"
         assert set(Client(url, verbose=False).view_api(return_format="dict")["named_endpoints"])
+
+
+def test_an_upload_lies_where_the_janitor_looks_and_half_of_one_too(tmp_path: Path):
+    data = tmp_path / "data"
+    with serving(data) as url:
+        whole = httpx.post(f"{url}/gradio_api/upload", files={"files": ("a.zip", b"x" * 1000)})
+        path = Path(whole.json()[0])
+        assert path.is_relative_to(data / "uploads")
+        assert path.read_bytes() == b"x" * 1000
+        abandon_upload(url, 3_000_000)
+        uploads = path.parents[1]
+        end = time.monotonic() + 20
+        while time.monotonic() < end and not list(uploads.glob("tmp*")):
+            time.sleep(0.1)
+        half = list(uploads.glob("tmp*"))
+        assert len(half) == 1, "Gradio leaves what it got of an upload that broke off"
+        for private in ("gallery/gallery.sqlite", "gallery.lock", "gallery"):
+            found = httpx.get(f"{url}/gradio_api/file={data / private}")
+            assert found.status_code in (403, 404), private
+    assert not half[0].exists(), "nothing of it outlives the process"
+
+
+def abandon_upload(url: str, size: int) -> None:
+    """Sends half of a file and hangs up."""
+    host, port = url.removeprefix("http://").split(":")
+    body = b'--b\r\nContent-Disposition: form-data; name="files"; filename="h.zip"\r\n\r\n'
+    head = (
+        f"POST /gradio_api/upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: {size}\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port))) as line:
+        line.sendall(head.encode() + body + b"x" * (size // 2))
+        time.sleep(0.5)

@@ -48,6 +48,12 @@ function chipsOf(status) {
           ? "Text is compared with what adapters do"
           : "The embedder is starting; words are matched meanwhile",
     }),
+    (status.damaged || []).length
+      ? chip("damaged", String(status.damaged.length), {
+          tone: "is-bad",
+          title: `Files missing or altered, not shown: ${status.damaged.map((one) => one.title).join(", ")}`,
+        })
+      : null,
     status.persistent === false
       ? chip("storage", "until restart", {
           tone: "is-bad",

@@ -105,7 +105,7 @@ def build(page: Page) -> None:
             "samples": [line.strip() for line in samples.splitlines() if line.strip()],
         }
         card = {name: value for name, value in card.items() if value}
-        with tempfile.TemporaryDirectory(prefix="lora-upload-") as folder:
+        with tempfile.TemporaryDirectory(dir=page.settings.uploads_dir) as folder:
 
             def submit() -> Any:
                 path = gather(paths, Path(folder))

@@ -1,11 +1,8 @@
-"""Image adapters beside text adapters: what is told of them, their pictures, older galleries."""
+"""Image adapters beside text adapters: what is told of them, their pictures."""
 
 from __future__ import annotations
 
-import json
-import sqlite3
 from io import BytesIO
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -13,7 +10,6 @@ from PIL import Image
 from lora_studio.errors import NotFound
 from lora_studio.gallery import Gallery
 from lora_studio.gallery.blocks import block_of
-from lora_studio.gallery.tables import SCHEMA
 from lora_studio.settings import Settings
 from tests.unit.gallery.conftest import build_image_adapter
 
@@ -22,22 +18,6 @@ def png(shade: int = 90) -> bytes:
     out = BytesIO()
     Image.new("RGB", (32, 32), (shade, 0, 0)).save(out, "PNG")
     return out.getvalue()
-
-
-def as_version_1(file: Path) -> None:
-    """Takes away from a gallery what version 2 added."""
-    with sqlite3.connect(file) as connection:
-        for column in ("modality", "thumbnail"):
-            connection.execute(f"ALTER TABLE adapters DROP COLUMN {column}")
-        rows = connection.execute("SELECT id, entry FROM adapters").fetchall()
-        for adapter_id, text in rows:
-            entry = json.loads(text)
-            for name in ("modality", "components", "thumbnail"):
-                del entry[name]
-            values = (json.dumps(entry), adapter_id)
-            connection.execute("UPDATE adapters SET entry = ? WHERE id = ?", values)
-        connection.execute("UPDATE counters SET value = 1 WHERE name = 'schema'")
-    connection.close()
 
 
 def test_an_image_adapter_tells_its_modality_components_and_blocks(gallery: Gallery):
@@ -94,23 +74,3 @@ def test_an_adapter_without_a_picture_says_so(gallery: Gallery):
     entry = gallery.add(build_image_adapter(1, title="Neon"))
     with pytest.raises(NotFound, match="no picture"):
         gallery.thumbnail_path(entry.id)
-
-
-def test_a_gallery_of_version_1_opens_and_takes_images(
-    settings: Settings, gallery: Gallery, make_adapter
-):
-    old = gallery.add(make_adapter(1, title="Past tense"))
-    gallery.close()
-    file = settings.data_dir / "gallery" / "gallery.sqlite"
-    as_version_1(file)
-    again = Gallery.open(settings)
-    assert again.get(old.id).modality == "text"
-    assert again.get(old.id).thumbnail == ""
-    assert again.adapter(old.id).id == old.id
-    new = again.add(build_image_adapter(2, title="Neon"), thumbnail=png())
-    assert again.search(modality="image").hits[0].entry.id == new.id
-    again.close()
-    with sqlite3.connect(file) as connection:
-        query = "SELECT value FROM counters WHERE name = 'schema'"
-        assert connection.execute(query).fetchone() == (SCHEMA,)
-    connection.close()

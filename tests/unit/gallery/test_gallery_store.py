@@ -187,6 +187,7 @@ def test_a_flipped_bit_is_found_before_use_and_mended(
     path = gallery.blob_path(entry.id)
     damaged = bytearray(path.read_bytes())
     damaged[-1] ^= 1
+    path.chmod(0o644)
     path.write_bytes(damaged)
     with caplog.at_level(logging.ERROR), pytest.raises(InvalidAdapter, match="Upload it again"):
         gallery.adapter(entry.id)
@@ -206,6 +207,7 @@ def test_a_missing_or_short_file_is_named_at_the_start(
     path = first.blob_path(lost.id)
     first.close()
     if cut:
+        path.chmod(0o644)
         path.write_bytes(path.read_bytes()[:-3])
     else:
         path.unlink()
