@@ -12,7 +12,7 @@ PACKAGE = ROOT / "lora_studio"
 MAX_LINES = 300
 
 FLOORS = [
-    {"errors", "settings", "registry", "supervisor", "frames", "adapter"},
+    {"errors", "settings", "hosting", "registry", "supervisor", "frames", "adapter"},
     {"formats"},
     {"families"},
     {"rank_units", "retrieval"},
@@ -32,6 +32,7 @@ HOMES = {
     "faiss": {"retrieval", "rank_units"},
     "gradio": {"web"},
     "sqlalchemy": {"gallery"},
+    "authlib": {"web"},
     "ray": {"worker"},
     "spaces": {"worker"},
 }

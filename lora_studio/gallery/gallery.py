@@ -6,29 +6,34 @@ and the row is committed before a method returns.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lora_studio.adapter import Adapter
-from lora_studio.errors import InvalidAdapter, LoraStudioError, NotFound
+from lora_studio.errors import InvalidAdapter, LoraStudioError, NotAllowed, NotFound
 from lora_studio.formats import canonical
+from lora_studio.gallery import audit
 from lora_studio.gallery.blobs import PICTURES, BlobStore
-from lora_studio.gallery.entry import Entry, EntryKind
+from lora_studio.gallery.entry import Entry, EntryKind, state_of
 from lora_studio.gallery.failures import storage_errors
 from lora_studio.gallery.finder import Finder
 from lora_studio.gallery.ingest import describe
-from lora_studio.gallery.searchable import Searchable
+from lora_studio.gallery.moderated import Allowance, Moderated, Review, Visibility
 from lora_studio.gallery.store import Store
 from lora_studio.gallery.upkeep import ORPHAN_GRACE, TOMBSTONE_GRACE, clear_leftovers
 from lora_studio.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_VERBS: dict[EntryKind, str] = {"uploaded": "upload", "composed": "compose", "demo": "ship"}
 
-class Gallery(Searchable):
+
+class Gallery(Moderated):
     """Adapters, their cards, vectors, tests and recipes. Safe to use from several threads.
 
     Use `Gallery.open`. Methods that take an id accept its first 8 characters or more.
@@ -72,7 +77,9 @@ class Gallery(Searchable):
         adapter: Adapter,
         *,
         owner: str = "",
-        visibility: str = "public",
+        visibility: Visibility = "public",
+        review: Review = "unreviewed",
+        allowance: Allowance | None = None,
         tests: Sequence[Mapping[str, Any]] = (),
         recipe: str | None = None,
         kind: EntryKind | None = None,
@@ -80,42 +87,71 @@ class Gallery(Searchable):
     ) -> Entry:
         """Stores an adapter; when this returns, it survives a crash.
 
-        An adapter that is there already is returned as it is; one that was deleted is replaced.
+        An adapter that is there already is returned as it is; one that its owner deleted is
+        replaced.
 
         Args:
-            visibility: "public", or anything else to keep it out of searches.
+            visibility: "public", or "private" or "unlisted" to keep it out of searches.
+            review: "unreviewed" keeps it out of what is chosen for people other than its owner.
+            allowance: what the owner may add; None for no limit.
             kind: where it came from; by default "composed" for one with a recipe or parents, "demo"
                 for those owned by "demo", else "uploaded".
             thumbnail: its picture as `thumbnails.thumbnail` wrote it, or nothing.
 
         Raises:
             StorageFull: there is no room; nothing was kept.
+            TooMany: the allowance is used up; nothing was kept.
+            NotAllowed: a moderator holds these very weights back.
         """
-        known = self._finder.find(adapter.id)
+        name = self.id_for(adapter.id, owner)
+        known = self._finder.find(name)
+        if known and known.review_state == "quarantined":
+            raise NotAllowed("A moderator has taken these weights out of this gallery.")
         if known and not known.deleted and self._blobs.intact(self._finder.blob(known.id)):
             return known
         data = canonical.dump(adapter)
         sha = self._blobs.put(data)
         picture = self._pictures.put(thumbnail) if thumbnail else ""
         entry = describe(adapter, len(data), recipe or "", kind, owner, visibility, picture)
+        entry = replace(entry, id=name, review_state=review)
         try:
-            self._commit(entry, sha, data, tests)
+            kept = self._commit(entry, sha, data, tests, allowance)
         except BaseException:
             self._discard(sha)
             raise
-        return self.get(entry.id)
+        return self.get(kept)
+
+    def id_for(self, adapter_id: str, owner: str) -> str:
+        """The id an adapter gets when `owner` adds it: its own, unless somebody else keeps the same
+        weights to themselves; that they do is not to be learnt from adding them."""
+        return _id_for(self._finder.find(adapter_id), adapter_id, owner)
 
     def _commit(
-        self, entry: Entry, sha: str, data: bytes, tests: Sequence[Mapping[str, Any]]
-    ) -> None:
+        self,
+        entry: Entry,
+        sha: str,
+        data: bytes,
+        tests: Sequence[Mapping[str, Any]],
+        allowance: Allowance | None,
+    ) -> str:
+        """Writes the row and its line in the audit log; returns the id it has."""
         with self._store.write() as connection:
             if self._blobs.size(sha) is None:  # removed by a sweep since it was put
                 self._blobs.put(data)
             known = self._store.find(connection, entry.id)
+            if known and (name := _id_for(known.entry, entry.id, entry.owner)) != entry.id:
+                entry = replace(entry, id=name)  # somebody was faster, and keeps it to themselves
+                known = self._store.find(connection, name)
             if known and not known.entry.deleted:
                 self._store.touch(connection, entry.id, blob=sha, bytes=len(data))
-            else:
-                self._store.insert(connection, entry, sha, tests)
+                return entry.id
+            if allowance:
+                allowance.check(connection, entry.owner, _VERBS[entry.kind], entry.bytes)
+            self._store.insert(connection, entry, sha, tests)
+            self._finder.placements.put_centroid(connection, entry)
+            by = "studio" if entry.kind == "demo" else entry.owner
+            audit.record(connection, by, _VERBS[entry.kind], entry.id, {}, state_of(entry))
+        return entry.id
 
     def _discard(self, sha: str) -> None:
         try:
@@ -158,23 +194,35 @@ class Gallery(Searchable):
         """Test prompts stored with an adapter: [{"prompt", "target"}], empty if it has none."""
         return self._store.tests(self._live(adapter_id).id)
 
-    def delete(self, adapter_id: str) -> Entry:
+    def delete(self, adapter_id: str, by: str = "") -> Entry:
         """Marks an adapter as deleted; `restore` undoes it for seven days."""
-        return self._tombstone(adapter_id, time.time())
+        return self._change(adapter_id, by, "delete", deleted=time.time())
 
-    def restore(self, adapter_id: str) -> Entry:
+    def restore(self, adapter_id: str, by: str = "") -> Entry:
         """Takes a deletion back."""
-        return self._tombstone(adapter_id, None)
+        return self._change(adapter_id, by, "restore", deleted=None)
 
-    def _tombstone(self, adapter_id: str, when: float | None) -> Entry:
+    def purge(self, adapter_id: str, by: str = "") -> None:
+        """Removes an adapter and its file for good; nothing brings them back."""
         entry = self.get(adapter_id)
-        if entry.deleted != (when is not None):
-            with self._store.write() as connection:
-                self._store.touch(connection, entry.id, deleted=when)
-        return self.get(entry.id)
+        sha = self._finder.blob(entry.id)
+        with self._store.write() as connection:
+            self._store.remove(connection, entry.id, by, "purge")
+            kept = self._store.blobs(connection)
+            for files, digest in ((self._blobs, sha), (self._pictures, entry.thumbnail)):
+                if digest and digest not in kept:
+                    files.path(digest).unlink(missing_ok=True)
 
     def _live(self, adapter_id: str) -> Entry:
         entry = self.get(adapter_id)
         if entry.deleted:
             raise NotFound(f"'{entry.title}' was deleted. Restore it to use it again.")
         return entry
+
+
+def _id_for(known: Entry | None, adapter_id: str, owner: str) -> str:
+    if known is None or known.owner == owner or known.review_state == "quarantined":
+        return adapter_id
+    if known.visibility == "public" and not known.deleted:
+        return adapter_id
+    return hashlib.sha256(f"{adapter_id}\0{owner}".encode()).hexdigest()

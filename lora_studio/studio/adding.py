@@ -10,8 +10,11 @@ from uuid import uuid4
 from lora_studio.adapter import AdapterCard
 from lora_studio.formats import canonical
 from lora_studio.gallery import Gallery
+from lora_studio.retrieval.centroids import read_centroid
 from lora_studio.settings import Settings
+from lora_studio.studio.access import Access
 from lora_studio.studio.flow import Flow, Steps
+from lora_studio.studio.permissions import Actor
 from lora_studio.worker.job import Job
 
 
@@ -21,14 +24,17 @@ def add_adapter(
     gallery: Gallery,
     path: str,
     card: Mapping[str, Any],
-    actor: str,
+    actor: Actor,
+    access: Access,
     fallback: str = "",
+    private: bool = False,
 ) -> Steps:
     """Yields progress; returns the entry with {report, existed}.
 
     Args:
         fallback: base model to take where neither file nor card names one and the weights do not
             tell it.
+        private: whether only its owner sees it.
     """
     out = settings.scratch_dir / f"{uuid4().hex}.safetensors"
     drawn: Path | None = None
@@ -39,10 +45,15 @@ def add_adapter(
             result = yield from flow.run(_job(settings, path, out, again))
         drawn = Path(result["thumbnail"]) if result.get("thumbnail") else None
         adapter = canonical.read(out, AdapterCard.from_dict(result["card"]))
-        existed = gallery.has(adapter.id)
+        if adapter.card.centroid:
+            read_centroid(adapter.card.centroid)
+        existed = gallery.has(gallery.id_for(adapter.id, actor.sub))
         entry = gallery.add(
             adapter,
-            owner=actor,
+            owner=actor.sub,
+            visibility="private" if private else "public",
+            review="reviewed" if actor.moderator else "unreviewed",
+            allowance=access.allowance(actor),
             tests=result["tests"],
             thumbnail=drawn.read_bytes() if drawn else b"",
         )
@@ -53,7 +64,12 @@ def add_adapter(
     report = list(result["report"])
     if existed:
         report.append("The very same weights were already here; nothing was added twice.")
-    return {**entry.to_dict(), "report": report, "existed": existed}
+    if entry.centroid and entry.described_by != "centroid" and not entry.samples:
+        report.append(
+            f"Its centroid is of embedder '{read_centroid(entry.centroid).embedder}', and this "
+            f"studio searches with '{settings.embedder}'; so its card places it in the search."
+        )
+    return {**access.told(entry.to_dict(), actor), "report": report, "existed": existed}
 
 
 def _job(settings: Settings, path: str, out: Path, card: Mapping[str, Any]) -> Job:

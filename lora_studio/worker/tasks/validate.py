@@ -13,7 +13,7 @@ from lora_studio.formats import Loaded, canonical, load
 from lora_studio.formats.thumbnail import redraw
 from lora_studio.worker.job import JobContext
 
-FROM_PEOPLE = ("title", "description", "licence", "contributor", "base_model")
+FROM_PEOPLE = ("title", "description", "licence", "contributor", "base_model", "centroid")
 LISTS = ("samples", "tags", "trigger_words")
 
 
