@@ -110,7 +110,7 @@ class Hosting:
             auth=auth,
             moderators=_list("MODERATORS"),
             proxies=_list("PROXIES") or (SPACE_PROXIES if space else LOOPBACK),
-            origins=tuple(origin.rstrip("/") for origin in _list("ORIGINS")),
+            origins=tuple(origin.rstrip("/").lower() for origin in _list("ORIGINS")),
             bases=_list("BASES"),
             url=(_read("URL") or (f"https://{host}" if host else "")).rstrip("/"),
             issuer=provider("OPENID_PROVIDER_URL", "OIDC_ISSUER").rstrip("/"),
