@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import delete
+
 from lora_studio.adapter import Adapter
 from lora_studio.errors import InvalidAdapter, LoraStudioError, NotAllowed, NotFound
 from lora_studio.formats import canonical
@@ -23,7 +25,7 @@ from lora_studio.gallery.entry import Entry, EntryKind, state_of
 from lora_studio.gallery.failures import storage_errors
 from lora_studio.gallery.finder import Finder
 from lora_studio.gallery.ingest import describe
-from lora_studio.gallery.moderated import Allowance, Moderated, Review, Visibility
+from lora_studio.gallery.moderated import Allowance, Moderated, Review, Visibility, reports
 from lora_studio.gallery.store import Store
 from lora_studio.gallery.upkeep import ORPHAN_GRACE, TOMBSTONE_GRACE, clear_leftovers
 from lora_studio.settings import Settings
@@ -208,6 +210,7 @@ class Gallery(Moderated):
         sha = self._finder.blob(entry.id)
         with self._store.write() as connection:
             self._store.remove(connection, entry.id, by, "purge")
+            connection.execute(delete(reports).where(reports.c.adapter_id == entry.id))
             kept = self._store.blobs(connection)
             for files, digest in ((self._blobs, sha), (self._pictures, entry.thumbnail)):
                 if digest and digest not in kept:

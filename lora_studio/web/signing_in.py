@@ -1,5 +1,8 @@
-"""Signing in with an OpenID provider, Hugging Face's on a Space: authorization code with PKCE, the
-ID token checked by authlib. What is kept is the person's lasting id and name, in a signed cookie."""
+"""Signing in with an OpenID provider, Hugging Face's on a Space.
+
+An authorization code with PKCE; authlib checks the ID token. What is kept is the person's lasting
+id and name, in a signed cookie.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ _FAILED = "Signing in did not work. Go back to the page and try again."
 def sessions(settings: Settings) -> list[Middleware]:
     """The middleware that reads and writes the session cookie, where the page signs people in.
 
-    A Space is shown in a frame of another site, so its cookie must be SameSite=None; elsewhere it is
-    Lax.
+    A Space is shown in a frame of another site, so its cookie must be SameSite=None; elsewhere it
+    is Lax.
     """
     if not settings.hosting.signs_in:
         return []
@@ -48,6 +51,11 @@ def routes(settings: Settings) -> list[BaseRoute]:
     """/login, /login/callback and /logout, where the page signs people in."""
     if not settings.hosting.signs_in:
         return []
+    import httpx
+    from authlib.common.errors import AuthlibBaseError
+    from joserfc.errors import JoseError
+
+    wrong = (AuthlibBaseError, JoseError, httpx.HTTPError, KeyError, TypeError, ValueError)
     client = _client(settings)
     callback = f"{settings.hosting.url}/login/callback"
 
@@ -56,7 +64,7 @@ def routes(settings: Settings) -> list[BaseRoute]:
         request.session["query"] = request.url.query[:500]
         try:
             return await client.authorize_redirect(request, callback)
-        except Exception:
+        except wrong:
             log.exception("the provider could not be asked to sign somebody in")
             return PlainTextResponse("The sign-in provider does not answer. Try again.", 502)
 
@@ -65,7 +73,7 @@ def routes(settings: Settings) -> list[BaseRoute]:
         try:
             token = await client.authorize_access_token(request)
             who = _who(token.get("userinfo") or {})
-        except Exception as error:
+        except wrong as error:
             log.warning("signing in failed: %s", error)
             request.session.clear()
             return PlainTextResponse(_FAILED, 400)

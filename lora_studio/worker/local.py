@@ -20,6 +20,8 @@ from lora_studio.worker.lane import Lane
 
 CHILD = (sys.executable, "-m", "lora_studio.worker.child")
 SCRATCH_SECONDS = 3600.0
+SECRETS = ("OAUTH_CLIENT_SECRET", "LORA_STUDIO_OIDC_CLIENT_SECRET")
+"""Variables that children, which read what strangers send, are not given."""
 
 
 class LocalWorker:
@@ -108,4 +110,5 @@ def _environment(lane: str) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }
-    return {**defaults, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    return {**defaults, **kept, "PYTHONPATH": os.pathsep.join(paths)}
