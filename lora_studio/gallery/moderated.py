@@ -181,6 +181,8 @@ class Moderated(Searchable):
         query = select(columns.id).where(
             columns.review_state == review, columns.deleted.is_(None), columns.kind == "uploaded"
         )
+        if review == "unreviewed":  # what nobody else sees need not be looked at
+            query = query.where(columns.visibility == "public")
         with self._store.read() as connection:
             ordered = query.order_by(columns.created.desc()).limit(limit)
             ids = list(connection.execute(ordered).scalars())

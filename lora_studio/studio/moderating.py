@@ -20,7 +20,7 @@ class Moderating(AtOnce):
     """The part of a studio where people answer for adapters."""
 
     def who_am_i(self, *, actor: Actor | None = None) -> dict[str, Any]:
-        """{mode, id, name, signed_in, moderator, may, banned} of the person who asks."""
+        """{mode, id, name, signed_in, sign_in, moderator, may, banned} of the person who asks."""
         who = self._access.actor(actor)
         general = [a for a in permissions.TABLE if a not in permissions.ON_ADAPTERS]
         return {
@@ -28,6 +28,7 @@ class Moderating(AtOnce):
             "id": who.sub,
             "name": who.name or who.sub,
             "signed_in": who.signed_in,
+            "sign_in": self.settings.hosting.signs_in,
             "moderator": who.moderator,
             "may": [action for action in general if permissions.may(who, action)],
             "banned": who.sub in self.gallery.banned() if who.sub else False,

@@ -79,6 +79,8 @@ def _header(page: Page) -> tuple[gr.Dropdown, gr.HTML]:
             min_width=200,
         )
         chips = island("chips", {}, elem_id="ls-chips")
+        if not page.settings.hosting.local:
+            island("person", elem_id="ls-person")
     job = island("job", {"title": "Base model"}, ["stop"], elem_id="ls-base-job")
 
     def check_base(name: str, request: gr.Request) -> Iterator[State]:
