@@ -64,7 +64,7 @@ class Allowance:
     """What an owner may add; checked inside the transaction that adds, so never overrun.
 
     Args:
-        per_day: additions in 24 hours.
+        per_day: uploads in 24 hours; what is composed here is limited by its bytes only.
         bytes: of all adapters of the owner.
     """
 
@@ -73,7 +73,8 @@ class Allowance:
 
     def check(self, connection: Connection, owner: str, action: str, size: int) -> None:
         """Raises TooMany if `size` more bytes of `owner` are too many."""
-        if audit.count(connection, owner, action, time.time() - DAY) >= self.per_day:
+        since = time.time() - DAY
+        if action == "upload" and audit.count(connection, owner, action, since) >= self.per_day:
             raise TooMany(
                 f"You have added {self.per_day} adapters in the last 24 hours, which is the most. "
                 "Come back tomorrow, or ask a moderator."
@@ -99,17 +100,30 @@ class Moderated(Searchable):
         action = {"quarantined": "quarantine", "reviewed": "approve"}.get(review, "unreview")
         return self._change(adapter_id, by, action, review_state=review)
 
-    def edit(self, adapter_id: str, card: Mapping[str, Any], by: str = "") -> Entry:
-        """Changes fields of the card; texts that place it in the search are embedded again."""
+    def edit(
+        self, adapter_id: str, card: Mapping[str, Any], by: str = "", *, anew: bool = False
+    ) -> Entry:
+        """Changes fields of the card; texts that place it in the search are embedded again.
+
+        Args:
+            anew: whether what was reviewed has to be looked at again, since it says other things.
+        """
         name = self.get(adapter_id).id
         with self._store.write() as connection:
             known = self._stored(connection, name)
             entry = replace(known.entry, **card)
             if entry == known.entry:
                 return entry
+            if anew and known.entry.review_state == "reviewed":
+                card = {**card, "review_state": "unreviewed"}
+                entry = replace(entry, review_state="unreviewed")
             before = {key: getattr(known.entry, key) for key in card}
             self._store.touch(
-                connection, name, title=entry.title, entry=json.dumps(entry.to_dict())
+                connection,
+                name,
+                title=entry.title,
+                review_state=entry.review_state,
+                entry=json.dumps(entry.to_dict()),
             )
             if adapter_texts(entry.card()) != adapter_texts(known.entry.card()):
                 self._displace(connection, known.entry)

@@ -37,10 +37,14 @@ class Moderating(AtOnce):
     def edit_adapter(
         self, id: str, card: Mapping[str, Any], *, actor: Actor | None = None
     ) -> dict[str, Any]:
-        """Changes title, description, licence, contributor, tags, trigger_words or samples."""
+        """Changes title, description, licence, contributor, tags, trigger_words or samples.
+
+        A moderator looks at it again, since what it says decides for whom it is chosen.
+        """
         who = self._access.actor(actor)
         entry = self._access.entry(id, who, "edit")
-        entry = self.gallery.edit(entry.id, _checked(card), who.sub)
+        checked = _checked(card)
+        entry = self.gallery.edit(entry.id, checked, who.sub, anew=not who.moderator)
         self.librarian.changed()
         return self._access.told(entry.to_dict(), who)
 

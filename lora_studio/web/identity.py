@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from importlib.util import find_spec
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,10 @@ def _check_header(settings: Settings) -> None:
             "Name the header your proxy sets: LORA_STUDIO_AUTH=header:X-Forwarded-User."
         )
     for network in settings.hosting.proxies:
-        origins.trusted("127.0.0.1", (network,))  # raises for what is not a network
+        try:
+            ip_network(network, strict=False)
+        except ValueError as error:
+            raise LoraStudioError(f"LORA_STUDIO_PROXIES: {error}.") from error
 
 
 def _check_provider(settings: Settings) -> None:

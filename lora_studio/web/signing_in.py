@@ -55,8 +55,9 @@ def routes(settings: Settings) -> list[BaseRoute]:
     callback = f"{settings.hosting.url}/login/callback"
 
     async def login(request: Request) -> Response:
-        request.session.clear()
-        request.session["query"] = request.url.query[:500]
+        kept = {name: value for name, value in request.session.items() if name == "who"}
+        request.session.clear()  # of earlier attempts, which would outgrow a cookie
+        request.session.update(kept, query=request.url.query[:500])
         try:
             return await client.authorize_redirect(request, callback)
         except Exception:

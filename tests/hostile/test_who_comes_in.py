@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lora_studio.errors import LoraStudioError, NotAllowed, TooMany
@@ -416,3 +417,63 @@ def test_our_headers_need_our_page(tmp_path: Path):
         sent = {HEADER: "mia", "Origin": OURS["Origin"]}
         path = f"/studio/api/adapter/{built.ids['private']}/delete"
         assert built.client.post(path, headers=sent, json={}).status_code == 400
+
+
+def test_children_are_not_given_our_secrets(monkeypatch: pytest.MonkeyPatch):
+    from lora_studio.worker import local
+
+    for name in local.SECRETS:
+        monkeypatch.setenv(name, "hush")
+    assert "hush" not in local._environment("light").values()
+
+
+def folder_of(tmp_path: Path, name: str, **card: Any) -> str:
+    from lora_studio.formats import save_adapter
+    from tests.conftest import build_adapter
+
+    adapter = build_adapter(sum(map(ord, name)), rank=2, base="tiny", title=name, **card)
+    return str(save_adapter(adapter, tmp_path / name))
+
+
+def test_an_upload_belongs_to_whoever_sent_it_and_waits_for_review(tmp_path: Path):
+    with site(tmp_path) as built:
+        for who, review in (("bob", "unreviewed"), ("mia", "reviewed")):
+            actor = Actor(who, moderator=who == "mia")
+            path = folder_of(tmp_path, f"of {who}")
+            told = built.studio.add_adapter(path, private=True, actor=actor).result()
+            entry = built.gallery.get(told["id"])
+            assert (entry.owner, entry.visibility, entry.review_state) == (who, "private", review)
+            assert "owner" not in told
+
+
+def test_a_card_that_changes_is_looked_at_again(tmp_path: Path):
+    with site(tmp_path) as built:
+        key = built.ids["her public"]
+        assert built.gallery.get(key).review_state == "reviewed"
+        built.studio.edit_adapter(key, {"samples": ["anything at all"]}, actor=Actor("alice"))
+        assert built.gallery.get(key).review_state == "unreviewed"
+        built.gallery.set_review(key, "quarantined")
+        built.studio.edit_adapter(key, {"title": "Harmless"}, actor=Actor("alice"))
+        assert built.gallery.get(key).review_state == "quarantined"
+
+
+def test_a_centroid_comes_with_the_card_and_a_bad_one_is_refused(tmp_path: Path):
+    from lora_studio.errors import InvalidRequest
+    from lora_studio.retrieval.centroids import of_samples
+    from lora_studio.retrieval.embed import load_embedder
+
+    good = of_samples(["say it in French"], load_embedder("minilm"))
+    sent, endless = good.to_text(), replace(good, vector=good.vector * np.inf).to_text()
+    with site(tmp_path) as built:
+        path = folder_of(tmp_path, "from its card", centroid=sent)
+        told = built.studio.add_adapter(path, actor=Actor("bob")).result()
+        assert told["described_by"] == "centroid"
+        assert "centroid" not in told
+        other = folder_of(tmp_path, "of another", centroid=sent.replace("minilm", "bge", 1))
+        told = built.studio.add_adapter(other, actor=Actor("bob")).result()
+        assert any("'bge'" in line for line in told["report"])
+        before = built.gallery.count()
+        bad = folder_of(tmp_path, "too long", centroid=endless)
+        with pytest.raises(InvalidRequest, match="finite"):
+            built.studio.add_adapter(bad, actor=Actor("bob")).result()
+        assert built.gallery.count() == before
