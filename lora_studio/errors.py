@@ -1,12 +1,23 @@
 """The errors people meet. Every message says what went wrong and what to do next."""
 
+from __future__ import annotations
+
+from lora_studio.refusals import Refusal
+
 
 class LoraStudioError(Exception):
     """Base of all errors raised on purpose; its text may be shown to a user as it stands."""
 
 
 class InvalidAdapter(LoraStudioError):
-    """A file is not an adapter that can be read, with the reason and a way out."""
+    """A file is not an adapter that can be read, with the reason and a way out.
+
+    `refusal` is the reason's stable code.
+    """
+
+    def __init__(self, message: str, refusal: Refusal = "structure") -> None:
+        super().__init__(message)
+        self.refusal = refusal
 
 
 class IncompatibleAdapters(LoraStudioError):

@@ -15,7 +15,7 @@ SPACE_PROXIES = (*LOOPBACK, "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 
 
 @dataclass(frozen=True)
-class Limits:
+class Quota:
     """What one person may do; a visitor who has not signed in is told apart by address.
 
     Args:
@@ -37,9 +37,9 @@ class Limits:
     uploads_at_once: int = 4
 
     @classmethod
-    def from_env(cls) -> Limits:
-        """Reads LORA_STUDIO_LIMIT_<NAME>, such as LORA_STUDIO_LIMIT_UPLOADS_PER_DAY."""
-        named = {f.name: _read(f"LIMIT_{f.name.upper()}") for f in fields(cls)}
+    def from_env(cls) -> Quota:
+        """Reads LORA_STUDIO_QUOTA_<NAME>, such as LORA_STUDIO_QUOTA_UPLOADS_PER_DAY."""
+        named = {f.name: _read(f"QUOTA_{f.name.upper()}") for f in fields(cls)}
         return cls(**{name: int(float(value)) for name, value in named.items() if value})
 
 
@@ -57,7 +57,7 @@ class Hosting:
         bases: base models people may run beside the configured and the embedded ones.
         url: the public address of the page; needed for "oidc".
         issuer, client_id, client_secret: of the OpenID provider.
-        limits: quotas; none hold in "local".
+        quota: what each may do; none hold in "local".
     """
 
     auth: str = LOCAL
@@ -69,7 +69,7 @@ class Hosting:
     issuer: str = ""
     client_id: str = ""
     client_secret: str = field(default="", repr=False)
-    limits: Limits = field(default_factory=Limits)
+    quota: Quota = field(default_factory=Quota)
 
     @property
     def mode(self) -> str:
@@ -94,7 +94,7 @@ class Hosting:
     @classmethod
     def from_env(cls) -> Hosting:
         """Reads LORA_STUDIO_AUTH, MODERATORS, PROXIES, ORIGINS, BASES, URL, OIDC_ISSUER,
-        OIDC_CLIENT_ID, OIDC_CLIENT_SECRET and LIMIT_*; lists are separated by commas.
+        OIDC_CLIENT_ID, OIDC_CLIENT_SECRET and QUOTA_*; lists are separated by commas.
 
         A Space takes its own OAUTH_CLIENT_ID and OPENID_PROVIDER_URL, which Hugging Face sets where
         the README says `hf_oauth: true`; without them nobody can sign in, and all are visitors.
@@ -116,7 +116,7 @@ class Hosting:
             issuer=provider("OPENID_PROVIDER_URL", "OIDC_ISSUER").rstrip("/"),
             client_id=provider("OAUTH_CLIENT_ID", "OIDC_CLIENT_ID"),
             client_secret=provider("OAUTH_CLIENT_SECRET", "OIDC_CLIENT_SECRET"),
-            limits=Limits.from_env(),
+            quota=Quota.from_env(),
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lora_studio.hosting import Hosting
+from lora_studio.limits import Limits
 
 DEMO_BASE = "lora-studio-demo-text"
 """Name of the embedded text base model wherever a base model is named."""
@@ -38,6 +39,7 @@ class Settings:
         device: "auto", "cpu", "cuda" or "cuda:N" for the model worker.
         embedder: "minilm" or any sentence-transformers id or folder.
         max_upload_bytes: largest accepted upload, in bytes.
+        limits: caps on what an uploaded file may hold.
         max_rows: rows of one decoding batch; more wait and join as others end.
         job_deadline: seconds a job may take before its worker is killed.
         host, port: where the page is served.
@@ -50,6 +52,7 @@ class Settings:
     device: str = "auto"
     embedder: str = MINILM
     max_upload_bytes: int = 512 * 1024 * 1024
+    limits: Limits = field(default_factory=Limits)
     max_rows: int = 32
     job_deadline: float = 900.0
     host: str = "127.0.0.1"
@@ -60,8 +63,8 @@ class Settings:
     @classmethod
     def from_env(cls) -> Settings:
         """Reads LORA_STUDIO_* variables (DATA, BASE, DEVICE, EMBEDDER, MAX_UPLOAD_MB, MAX_ROWS,
-        JOB_DEADLINE, HOST, PORT), those of `Hosting` and SPACE_ID; what is unset keeps its default.
-        """
+        JOB_DEADLINE, HOST, PORT, and LIMIT_... for each of `Limits`), those of `Hosting` and
+        SPACE_ID; what is unset keeps its default."""
         env = os.environ
 
         def read(name: str, default: str) -> str:
@@ -75,6 +78,7 @@ class Settings:
             device=read("DEVICE", "auto"),
             embedder=read("EMBEDDER", MINILM),
             max_upload_bytes=int(float(read("MAX_UPLOAD_MB", "512")) * 1024 * 1024),
+            limits=Limits.from_env(env),
             max_rows=int(read("MAX_ROWS", "32")),
             job_deadline=float(read("JOB_DEADLINE", "900")),
             host=read("HOST", "0.0.0.0" if space else "127.0.0.1"),

@@ -32,6 +32,8 @@ DELAYS = (0.0, 0.5, 2.0, 5.0, 15.0, 30.0)
 DOWN_AFTER = 3
 """Failures in a row after which the child counts as down, though it is tried again."""
 
+_DONE = "its pipe closed"
+
 State = Literal["stopped", "starting", "ready", "down"]
 
 
@@ -136,7 +138,8 @@ class Supervisor:
                 break
             failures = 0 if heard else failures + 1
             down = failures >= DOWN_AFTER
-            log.warning("%s ended: %s (failures in a row: %d)", self.name, reason, failures)
+            level = logging.WARNING if failures or reason != _DONE else logging.DEBUG
+            log.log(level, "%s ended: %s (failures in a row: %d)", self.name, reason, failures)
             self._change("down" if down else "starting", reason)
             self._closing.wait(self.delays[min(failures, len(self.delays) - 1)])
         self._change("stopped", "")
@@ -157,7 +160,7 @@ class Supervisor:
                 for frame in buffer.feed(data) if data else ():
                     heard = self._handle(frame) or heard
                 if not data:
-                    reason = "its pipe closed"
+                    reason = _DONE
                     _await_exit(process.pid)
         except _Overdue as late:
             reason = str(late)

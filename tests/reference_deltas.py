@@ -11,8 +11,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 Tensors = dict[str, np.ndarray]
-DOWN = ("lora_A.weight", "lora_down.weight", "down.weight")
-UP = ("lora_B.weight", "lora_up.weight", "up.weight")
+DOWN = ("lora_A.weight", "lora_A.default.weight", "lora_down.weight", "down.weight")
+UP = ("lora_B.weight", "lora_B.default.weight", "lora_up.weight", "up.weight")
 
 
 def fill(fixture: dict[str, Any], seed: int = 0) -> Tensors:
@@ -48,8 +48,20 @@ def reference(fixture: dict[str, Any], tensors: Tensors) -> dict[str, np.ndarray
             if key.startswith(f"{stem}.")
         }
         delta, rank = update(own)
-        found[module] = delta.reshape(len(delta), -1) * scale(fixture, module, own, rank)
+        first = module if isinstance(module, str) else next(iter(module))
+        delta = delta.reshape(len(delta), -1) * scale(fixture, first, own, rank)
+        found |= rows_of(module, delta)
     return found
+
+
+def rows_of(module: Any, tensor: np.ndarray) -> Tensors:
+    """All rows where `module` is a name; else those of its spans for each name."""
+    if isinstance(module, str):
+        return {module: tensor}
+    return {
+        name: np.concatenate([tensor[top:end] for top, end in spans])
+        for name, spans in module.items()
+    }
 
 
 def update(own: Tensors) -> tuple[np.ndarray, int | None]:
@@ -101,9 +113,9 @@ def scale(fixture: dict[str, Any], module: str, own: Tensors, rank: int | None) 
 
 def magnitudes(fixture: dict[str, Any], tensors: Tensors) -> dict[str, np.ndarray]:
     tails = ("dora_scale", "lora_magnitude_vector")
-    return {
-        module: tensors[f"{stem}.{tail}"].reshape(-1)
-        for stem, module in fixture["modules"].items()
-        for tail in tails
-        if f"{stem}.{tail}" in tensors
-    }
+    found: Tensors = {}
+    for stem, module in fixture["modules"].items():
+        for tail in tails:
+            if f"{stem}.{tail}" in tensors:
+                found |= rows_of(module, tensors[f"{stem}.{tail}"].reshape(-1))
+    return found

@@ -12,7 +12,17 @@ PACKAGE = ROOT / "lora_studio"
 MAX_LINES = 300
 
 FLOORS = [
-    {"errors", "settings", "hosting", "registry", "supervisor", "frames", "adapter"},
+    {
+        "refusals",
+        "limits",
+        "errors",
+        "settings",
+        "hosting",
+        "registry",
+        "supervisor",
+        "frames",
+        "adapter",
+    },
     {"formats"},
     {"families"},
     {"rank_units", "retrieval"},

@@ -11,6 +11,7 @@ from lora_studio.adapter import Adapter, Modality
 from lora_studio.errors import LoraStudioError
 from lora_studio.formats.header import read_header
 from lora_studio.formats.names import place
+from lora_studio.limits import OURS, limited
 from lora_studio.settings import DEMO_BASE, DEMO_IMAGE_BASE, Settings
 
 PIPELINE = "model_index.json"
@@ -29,8 +30,8 @@ def modality_of(base: str, default: Modality = "text") -> Modality:
     """Whether a base model makes text or images; `default` where only its name is known."""
     if base in (DEMO_BASE, DEMO_IMAGE_BASE):
         return "image" if base == DEMO_IMAGE_BASE else "text"
-    folder = Path(base)
-    if not base or not folder.is_dir():
+    folder = _folder(base)
+    if folder is None:
         return default
     return "image" if (folder / PIPELINE).is_file() else "text"
 
@@ -41,11 +42,12 @@ def module_shapes(name: str) -> Shapes:
     Modules of a diffusers pipeline are named from its component on, and those of CLIP text encoders
     with `text_model.` whether or not the checkpoint has it.
     """
-    folder = Path(resolve_base(name))
-    if not name or not folder.is_dir():
+    folder = _folder(resolve_base(name)) if name else None
+    if folder is None:
         return {}
     try:
-        return dict(_weights(folder))
+        with limited(OURS):
+            return dict(_weights(folder))
     except (LoraStudioError, OSError, ValueError):
         return {}
 
@@ -73,6 +75,14 @@ def check_fits(adapter: Adapter, shapes: Shapes) -> list[str]:
                 f"{found[1]}→{found[0]} in the base model"
             )
     return problems
+
+
+def _folder(name: str) -> Path | None:
+    """The folder of that name; None if there is none, or the name cannot be one."""
+    try:
+        return Path(name) if name and Path(name).is_dir() else None
+    except (OSError, ValueError):
+        return None
 
 
 def _weights(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -11,6 +11,7 @@ from safetensors.numpy import save
 from lora_studio.adapter import Adapter, AdapterCard, LoraFactors
 from lora_studio.errors import InvalidAdapter
 from lora_studio.formats.header import iterate_tensors, read_header
+from lora_studio.limits import OURS, limited
 
 _FIELD = "lora_studio"
 
@@ -44,11 +45,12 @@ def read(path: Path | str, card: AdapterCard | None = None) -> Adapter:
         InvalidAdapter: the file is damaged or was not written by `dump`.
     """
     path = Path(path)
-    metadata = read_header(path).metadata
+    with limited(OURS):
+        metadata = read_header(path).metadata
+        tensors = dict(iterate_tensors(path))
     if _FIELD not in metadata:
         raise InvalidAdapter(f"{path.name} was not written by LoRA Studio.")
     header = json.loads(metadata[_FIELD])
-    tensors = dict(iterate_tensors(path))
     factors = {
         name: LoraFactors(
             A=tensors[f"{name}.A"],

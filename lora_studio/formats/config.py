@@ -10,11 +10,10 @@ from math import isfinite, sqrt
 from typing import Any
 
 from lora_studio.errors import InvalidAdapter
+from lora_studio.limits import limits
 
 CONFIG = "adapter_config.json"
 HEADER = "lora_adapter_metadata"
-MAX_CONFIG = 256 * 1024
-MAX_ALPHA = 1e5
 METHODS = ("LORA", "LOHA", "LOKR")
 
 
@@ -91,7 +90,8 @@ def read_config(text: str) -> AdapterConfig:
     if kind not in METHODS:
         raise InvalidAdapter(
             f"This is a {kind} adapter. Only LoRA, LoHa and LoKr can be composed by rank; convert "
-            "it with peft.convert_to_lora first."
+            "it with peft.convert_to_lora first.",
+            "adapter-type",
         )
     alpha = "lora_alpha" if kind == "LORA" else "alpha"
     return _config(data, alpha, CONFIG, ranks=kind == "LOKR")
@@ -109,15 +109,40 @@ def read_header_config(metadata: Mapping[str, str]) -> dict[str, AdapterConfig]:
 
 
 def _object(text: str, name: str) -> dict[str, Any]:
-    if len(text) > MAX_CONFIG:
-        raise InvalidAdapter(f"{name} is over {MAX_CONFIG // 1024} KiB; a real one is about one.")
+    """A JSON object, refused if it is large, deep, names a field twice, or holds NaN."""
+    cap = limits().config_bytes
+    if len(text) > cap:
+        raise InvalidAdapter(
+            f"{name} is over {cap // 1024} KiB; a real one is about one.", "config"
+        )
+
+    def constant(value: str) -> float:
+        raise InvalidAdapter(f"{name} holds {value}, which is no number.", "config-values")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            raise InvalidAdapter(f"{name} names a field twice.", "config")
+        return dict(pairs)
+
     try:
-        data = json.loads(text, parse_constant=lambda _: float("nan"))
+        data = json.loads(text, parse_constant=constant, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        raise InvalidAdapter(f"{name} is not valid JSON ({error}).") from error
+        reason = str(error)[:200]
+        raise InvalidAdapter(f"{name} is not valid JSON ({reason}).", "config") from error
     if not isinstance(data, dict):
-        raise InvalidAdapter(f"{name} is not a JSON object.")
+        raise InvalidAdapter(f"{name} is not a JSON object.", "config")
+    if _depth(data) > limits().config_depth:
+        raise InvalidAdapter(f"{name} is nested deeper than any real one.", "config")
     return data
+
+
+def _depth(value: Any) -> int:
+    """How many objects and lists lie in each other."""
+    level, depth = [value], 0
+    while level := [v for v in level if isinstance(v, dict | list)]:
+        depth += 1
+        level = [v for item in level for v in (item.values() if isinstance(item, dict) else item)]
+    return depth
 
 
 def _config(data: Mapping[str, Any], alpha: str, where: str, ranks: bool = False) -> AdapterConfig:
@@ -135,7 +160,7 @@ def _config(data: Mapping[str, Any], alpha: str, where: str, ranks: bool = False
 def _patterns(data: Mapping[str, Any], name: str, where: str) -> tuple[Pattern, ...]:
     patterns = data.get(name) or {}
     if not isinstance(patterns, dict):
-        raise InvalidAdapter(f"{name} in {where} is not an object.")
+        raise InvalidAdapter(f"{name} in {where} is not an object.", "config-values")
     found = ((str(k), _number(v, name, where)) for k, v in patterns.items())
     return tuple(_literal(key, name, value) for key, value in found if value is not None)
 
@@ -146,7 +171,8 @@ def _literal(pattern: str, name: str, value: float) -> Pattern:
     if any(c in "*+?()[]{}|\\^$" for c in plain):
         raise InvalidAdapter(
             f"{name} uses the regular expression '{pattern[:60]}'. Save the adapter with "
-            "plain module names in rank_pattern and alpha_pattern."
+            "plain module names in rank_pattern and alpha_pattern.",
+            "config-values",
         )
     return Pattern(plain, pattern.startswith("^"), value)
 
@@ -155,10 +181,12 @@ def _number(value: Any, name: str, where: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidAdapter(f"{name} in {where} is not a number.")
-    if not isfinite(value) or not 0 < value <= MAX_ALPHA:
+        raise InvalidAdapter(f"{name} in {where} is not a number.", "config-values")
+    cap = limits().alpha
+    if not isfinite(value) or not 0 < value <= cap:
         raise InvalidAdapter(
-            f"{name} is {value}; expected a number above 0 and up to {MAX_ALPHA:.0f}."
+            f"{name} is {str(value)[:40]}; expected a number above 0 and up to {cap:.0f}.",
+            "config-values",
         )
     return float(value)
 

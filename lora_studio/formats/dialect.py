@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Literal, NamedTuple, Protocol
 
+from lora_studio.formats.cuts import Cut
 from lora_studio.formats.names import has_component, of_transformer, place
 from lora_studio.formats.roles import PREFIX, Slot, is_old, split
 
 KOHYA_PREFIXES = ("lora_unet_", "lora_te", "lora_transformer_", "lycoris_")
-Spelling = Literal["kohya", "attention-processor", "diffusers", "peft", ""]
+Spelling = Literal["kohya", "xlabs", "original", "attention-processor", "diffusers", "peft", ""]
+
+DENOISERS = ("model.diffusion_model.", "diffusion_model.", "transformer.", "unet.")
+ENCODERS = {
+    "text_encoders.clip_l.transformer.": "text_encoder",
+    "text_encoders.clip_g.transformer.": "text_encoder_2",
+    "text_encoders.t5xxl.transformer.": "text_encoder_3",
+    "clip_l.": "text_encoder",
+    "clip_g.": "text_encoder_2",
+    "t5.": "text_encoder_3",
+}
+"""How files that keep the original code's names begin the names of a pipeline's parts."""
+
+_XLABS = re.compile(r"(diffusion_model\.)?(double|single)_blocks\.[0-9]+\.processor\.")
+_ORIGINAL = re.compile(
+    r"((transformer|unet)\.)?("
+    r"((input|output)_blocks|middle_block)\.[0-9]+\."
+    r"|(double|single|joint)_blocks\.[0-9]+\."
+    r"|blocks\.[0-9]+\.(self|cross)_attn\.(q|k|v|o|k_img|v_img)$"
+    r"|(layers|noise_refiner|context_refiner)\.[0-9]+\.attention\.qkv$"
+    r")"
+)
+"""Modules that only the original code of a model has, without any part's name before."""
 
 
 class Place(NamedTuple):
     """Where a tensor belongs: the module's component and canonical path, the path as the file has
-    it, and the tensor's role."""
+    it, the tensor's role, and what the module is divided into where it is not one of diffusers'."""
 
     component: str
     path: str
     spelled: str
     role: str
+    cut: Cut | None = None
 
 
 class Dialect(Protocol):
@@ -39,15 +64,23 @@ def spelling(keys: Collection[str]) -> Spelling:
     """How the tensors of a file are named; "" for no way that is read."""
     if any(key.startswith(KOHYA_PREFIXES) for key in keys):
         return "kohya"
+    if any(_XLABS.match(key) for key in keys):
+        return "xlabs"
     slots = [slot for slot in map(split, keys) if slot]
     if not slots:
         return ""
+    if any(_is_original(slot.path) for slot in slots):
+        return "original"
     if any(is_old(piece) for key in keys for piece in key.split(".")):
         return "attention-processor"
     transformer = of_transformer(slot.path for slot in slots)
     bare = not any(key.startswith(PREFIX) for key in keys)
     named = bare and any(has_component(slot.path, transformer) for slot in slots)
     return "diffusers" if named else "peft"
+
+
+def _is_original(path: str) -> bool:
+    return path.startswith((*DENOISERS[:2], *ENCODERS)) or bool(_ORIGINAL.match(path))
 
 
 def locate_dotted(keys: Collection[str]) -> dict[str, Place | None]:

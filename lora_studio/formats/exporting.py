@@ -11,6 +11,7 @@ from lora_studio.formats import card, diffusers, kohya, peft
 from lora_studio.formats.facts import describe
 from lora_studio.formats.halves import loss
 from lora_studio.formats.loading import load_adapter
+from lora_studio.limits import OURS, limited
 from lora_studio.registry import Registry
 
 MAX_LOSS = 1e-3
@@ -41,7 +42,9 @@ def export(
     write, path = EXPORTS.get(dialect), Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write(adapter, path, metadata or {})
-    if problem := _difference(load_adapter(path), adapter):
+    with limited(OURS):
+        again = load_adapter(path)
+    if problem := _difference(again, adapter):
         if path.is_file():
             path.unlink()
         raise LoraStudioError(

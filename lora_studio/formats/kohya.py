@@ -15,8 +15,8 @@ from lora_studio.adapter import Adapter, LoraFactors
 from lora_studio.errors import InvalidRequest
 from lora_studio.formats.dialect import Place, spelling
 from lora_studio.formats.halves import to_half
-from lora_studio.formats.kohya_names import dotted, underscored
-from lora_studio.formats.names import of_transformer, place
+from lora_studio.formats.kohya_names import underscored
+from lora_studio.formats.resolving import Named, resolve
 from lora_studio.formats.roles import split
 from lora_studio.formats.widths import unet_family
 
@@ -24,14 +24,18 @@ NAME = "kohya"
 
 _PREFIXES = {
     "lora_unet_unet_": "",
+    "lora_unet__": "",
     "lora_unet_": "",
-    "lora_te_text_encoder_": "text_encoder.",
-    "lora_te_": "text_encoder.",
-    "lora_te1_": "text_encoder.",
-    "lora_te2_": "text_encoder_2.",
+    "lora_te_text_encoder_": "text_encoder",
+    "lora_te_": "text_encoder",
+    "lora_te1_": "text_encoder",
+    "lora_te2_text_encoder_2_": "text_encoder_2",
+    "lora_te2_": "text_encoder_2",
+    "lora_te3_": "text_encoder_3",
     "lora_transformer_": "",
     "lycoris_": "",
 }
+"""Prefix -> the text encoder it is of, "" for the model that makes the pictures."""
 
 
 def matches(keys: Collection[str], metadata: Mapping[str, str]) -> bool:
@@ -40,20 +44,8 @@ def matches(keys: Collection[str], metadata: Mapping[str, str]) -> bool:
 
 
 def locate(keys: Collection[str]) -> dict[str, Place | None]:
-    """Places of tensors; a name that is not made of known words has none."""
-    slots = {key: split(key) for key in keys}
-    paths = {slot.path: _path(slot.path) for slot in slots.values() if slot}
-    transformer = of_transformer(path for path in paths.values() if path)
-    found: dict[str, Place | None] = {}
-    for key, slot in slots.items():
-        path = paths[slot.path] if slot else None
-        if slot is None or path is None:
-            found[key] = None
-            continue
-        component, canonical = place(path, transformer)
-        inside = component != "model"
-        found[key] = Place(component, canonical, slot.path, slot.role) if inside else None
-    return found
+    """Places of tensors; a name that no table has and that is not made of known words has none."""
+    return resolve({key: _named(key) for key in keys})
 
 
 def save(adapter: Adapter, path: Path, metadata: Mapping[str, str]) -> None:
@@ -103,9 +95,9 @@ def _prefixes(adapter: Adapter, metadata: Mapping[str, str]) -> dict[str, str]:
     return {"unet": "lora_unet_", "text_encoder": first, "text_encoder_2": "lora_te2_"}
 
 
-def _path(name: str) -> str | None:
-    for prefix, component in _PREFIXES.items():
-        if name.startswith(prefix):
-            path = dotted(name.removeprefix(prefix))
-            return None if path is None else component + path
-    return None
+def _named(key: str) -> Named | None:
+    slot = split(key)
+    prefix = next((start for start in _PREFIXES if key.startswith(start)), None)
+    if slot is None or prefix is None:
+        return None
+    return Named(_PREFIXES[prefix], slot.path.removeprefix(prefix), slot.path, slot.role)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lora_studio.adapter import Adapter, AdapterCard
 from lora_studio.errors import InvalidAdapter
-from lora_studio.formats import archive, card, thumbnail
+from lora_studio.formats import archive, card, pickles, thumbnail
 from lora_studio.formats.config import (
     CONFIG,
     AdapterConfig,
@@ -19,7 +19,7 @@ from lora_studio.formats.config import (
     read_header_config,
 )
 from lora_studio.formats.facts import fill_card
-from lora_studio.formats.header import iterate_tensors, read_header
+from lora_studio.formats.header import check_agreement, iterate_tensors, read_header
 from lora_studio.formats.peft import WEIGHTS
 from lora_studio.formats.reading import pick, read_factors
 
@@ -64,9 +64,14 @@ def load(path: Path | str, max_bytes: int = MAX_BYTES) -> Loaded:
     if path.is_dir():
         return _load_folder(path)
     with path.open("rb") as file:
-        is_zip = file.read(4) == b"PK\x03\x04"
-    if is_zip:
-        with tempfile.TemporaryDirectory() as scratch:
+        lead = file.read(4)
+    if path.stat().st_size > max_bytes:
+        raise InvalidAdapter(f"The file is larger than {max_bytes >> 20} MiB.", "too-large")
+    with tempfile.TemporaryDirectory() as scratch:
+        if lead == b"PK\x03\x04" and archive.is_pickle(path):
+            plain = pickles.convert(path, Path(scratch) / f"{path.stem}.safetensors")
+            return _load_weights(plain, None)
+        if lead == b"PK\x03\x04":
             folder = archive.unpack(path, Path(scratch) / path.stem, max_bytes)
             return _load_folder(folder)
     return _load_weights(path, path.parent if path.name == WEIGHTS else None)
@@ -76,22 +81,27 @@ def _load_folder(folder: Path) -> Loaded:
     weights = folder / WEIGHTS
     if not weights.is_file():
         candidates = sorted(folder.glob("*.safetensors"))
+        pickled = [p for p in sorted(folder.iterdir()) if p.suffix in pickles.SUFFIXES]
+        if not candidates and len(pickled) == 1:
+            return _load_pickle(pickled[0], folder)
         if len(candidates) != 1:
-            pickles = [p.name for p in folder.glob("*.bin")]
-            hint = (
-                f" {pickles[0]} is a pickle and is never opened; convert it to safetensors first."
-                if pickles
-                else ""
-            )
             raise InvalidAdapter(
-                f"{folder.name} holds {len(candidates)} .safetensors files; expected one.{hint}"
+                f"{folder.name} holds {len(candidates)} .safetensors files; expected one.",
+                "zip-weights",
             )
         weights = candidates[0]
     return _load_weights(weights, folder)
 
 
+def _load_pickle(path: Path, folder: Path) -> Loaded:
+    with tempfile.TemporaryDirectory() as scratch:
+        plain = pickles.convert(path, Path(scratch) / f"{path.stem}.safetensors")
+        return _load_weights(plain, folder)
+
+
 def _load_weights(weights: Path, folder: Path | None) -> Loaded:
     header = read_header(weights)
+    check_agreement(weights, header)
     dialect = pick(header.tensors, header.metadata)
     config = _config(folder)
     scales = Scales(config, read_header_config(header.metadata))

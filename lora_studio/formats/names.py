@@ -18,7 +18,9 @@ TRANSFORMER_WORDS = frozenset(
 )  # fmt: skip
 """Words in the paths of diffusers' transformers that no language model's path has."""
 
-COMPONENTS = ("unet", "text_encoder", "text_encoder_2", "text_encoder_3", "transformer")
+COMPONENTS = (
+    "unet", "text_encoder", "text_encoder_2", "text_encoder_3", "transformer", "transformer_2",
+)  # fmt: skip
 CLIP_ROOTS = ("encoder.layers.", "embeddings.", "final_layer_norm")
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from lora_studio.adapter import Kind, LoraFactors
 from lora_studio.errors import InvalidAdapter
 from lora_studio.formats import loha, lokr
+from lora_studio.limits import limits
 
-MAX_RANK = 1024
 Payload = Literal["LoRA", "LoHa", "LoKr"]
 Tensors = Mapping[str, np.ndarray]
 
@@ -75,8 +75,15 @@ def alpha_of(path: str, found: Tensors) -> float | None:
     if tensor is None:
         return None
     if tensor.size != 1:
-        raise InvalidAdapter(f"The alpha of '{path}' has shape {tensor.shape}; expected a number.")
-    return float(tensor.reshape(()))
+        raise InvalidAdapter(
+            f"The alpha of '{path}' has shape {tensor.shape}; expected a number.", "alpha"
+        )
+    alpha = float(tensor.reshape(()))
+    if not 0 <= alpha <= limits().alpha:
+        raise InvalidAdapter(
+            f"The alpha of '{path}' is {alpha:g}; expected 0 to {limits().alpha:g}.", "alpha"
+        )
+    return alpha
 
 
 def _pair(path: str, found: Tensors, first: str, second: str, kind: Kind | None) -> Part:
@@ -122,8 +129,10 @@ def _both(path: str, found: Tensors, first: str, second: str) -> tuple[np.ndarra
 
 
 def _check_rank(path: str, rank: int) -> None:
-    if rank > MAX_RANK:
-        raise InvalidAdapter(f"'{path}' has rank {rank}; at most {MAX_RANK} is read.")
+    if rank > limits().rank:
+        raise InvalidAdapter(
+            f"'{path}' has rank {rank}; at most {limits().rank} is read. Resize it first.", "caps"
+        )
 
 
 def _converted(

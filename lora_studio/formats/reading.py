@@ -12,22 +12,20 @@ import numpy as np
 
 from lora_studio.adapter import LoraFactors
 from lora_studio.errors import InvalidAdapter
-from lora_studio.formats import attention_processor, diffusers, kohya, peft
+from lora_studio.formats import attention_processor, diffusers, kohya, original, peft, xlabs
 from lora_studio.formats.config import Scales
+from lora_studio.formats.control import refuse_wider_inputs
+from lora_studio.formats.cuts import divide
 from lora_studio.formats.dialect import Dialect, Place
 from lora_studio.formats.parts import Part, alpha_of, read_part, to_factors
+from lora_studio.limits import limits
 
 DIALECTS: tuple[Dialect, ...] = tuple(
-    cast(Dialect, module) for module in (peft, diffusers, attention_processor, kohya)
+    cast(Dialect, module)
+    for module in (peft, diffusers, attention_processor, kohya, original, xlabs)
 )
-MAX_VALUES = 1 << 28
-"""Numbers in all factors together; 1 GiB. LoKr with whole factors can stand for far more."""
-
 _HINTS = {
-    "double_blocks": "These are Flux's own names",
-    "single_blocks": "These are Flux's own names",
-    "joint_blocks": "These are Stable Diffusion 3's own names",
-    "diffusion_model.": "These are names of the original model code",
+    "query_norm.scale": "This is a control adapter for Flux.1, which also replaces norm layers",
     "unet:": "This is the first LoRA format there was, which names modules by number",
     "oft_": "This is an OFT adapter",
     "on_input": "This is an IA³ adapter",
@@ -54,8 +52,10 @@ def pick(keys: Collection[str], metadata: Mapping[str, str]) -> Dialect:
     if found is None:
         raise InvalidAdapter(
             f"The tensor names are none that are read{_hint(keys)}. The file starts with "
-            f"'{next(iter(sorted(keys)), '')[:80]}'. Files of PEFT, diffusers, kohya and LyCORIS "
-            "(LoRA, LoCon, LoHa, LoKr, DoRA) can be uploaded; convert it to one of them."
+            f"'{next(iter(sorted(keys)), '')[:80]}'. Files of PEFT, diffusers, kohya, LyCORIS, "
+            "ComfyUI, ai-toolkit, OneTrainer and XLabs (LoRA, LoCon, LoHa, LoKr, DoRA) can be "
+            "uploaded; convert it to one of them.",
+            "unknown-names",
         )
     return found
 
@@ -83,7 +83,9 @@ def read_factors(
         found[place.path][place.role] = tensor
         homes[place.path] = place
     if not found:
-        raise InvalidAdapter("The file holds no LoRA factors (lora_A / lora_B tensors).")
+        raise InvalidAdapter(
+            "The file holds no LoRA factors (lora_A / lora_B tensors).", "unknown-names"
+        )
     _refuse_lonely(found)
     factors: dict[str, LoraFactors] = {}
     parts: dict[str, Part] = {}
@@ -93,11 +95,16 @@ def read_factors(
             home.component, home.spelled, part.rank, alpha_of(path, found[path])
         )
         module = to_factors(path, part, found[path], scaling)
-        factors[path] = replace(module, component=home.component)
-        parts[path] = part
-        _check_total(factors)
+        module = replace(module, component=home.component)
+        for name, piece in divide(path, module, home.cut).items():
+            if name in factors:
+                raise InvalidAdapter(f"The file names '{name}' twice, once in '{home.spelled}'.")
+            factors[name], parts[name] = piece, part
+            _check_size(name, factors)
+    refuse_wider_inputs(factors)
     payload = next((p.payload for p in parts.values() if p.payload != "LoRA"), "")
-    return Reading(factors, f"{dialect} {payload}".strip(), _conversions(parts, factors))
+    report = [*_conversions(parts, factors), *_divisions(homes)]
+    return Reading(factors, f"{dialect} {payload}".strip(), report)
 
 
 def _refuse_strangers(keys: list[str]) -> None:
@@ -106,7 +113,8 @@ def _refuse_strangers(keys: list[str]) -> None:
     raise InvalidAdapter(
         f"{len(keys)} tensors are not LoRA factors of a module that is known, such as "
         f"{_some(keys)}{_hint(keys)}. Adapters that replace whole weights (modules_to_save) cannot "
-        "be composed; save without them."
+        "be composed; save without them.",
+        "leftover-tensors",
     )
 
 
@@ -122,11 +130,21 @@ def _refuse_lonely(found: Mapping[str, Mapping[str, np.ndarray]]) -> None:
         raise InvalidAdapter(f"lora_A or lora_B is missing for {_some(lonely)}.")
 
 
-def _check_total(factors: Mapping[str, LoraFactors]) -> None:
-    if sum(m.A.size + m.B.size for m in factors.values()) > MAX_VALUES:
+def _check_size(path: str, factors: Mapping[str, LoraFactors]) -> None:
+    """Caps on the module at `path`, and on all so far together; LoKr with whole factors can stand
+    for far more than its file holds."""
+    cap, norm = limits(), factors[path].norm()
+    if not norm <= cap.update_norm:
         raise InvalidAdapter(
-            f"As LoRA this adapter would hold over {MAX_VALUES >> 20} million numbers, since its "
-            "updates have (nearly) full rank. Train with a lower rank or a larger LoKr factor."
+            f"The update of '{path}' has norm {norm:.3g}, beyond what half precision can hold. The "
+            "training run has probably diverged, or its alpha is wrong.",
+            "values",
+        )
+    if sum(m.A.size + m.B.size for m in factors.values()) > cap.values:
+        raise InvalidAdapter(
+            f"As LoRA this adapter would hold over {cap.values >> 20} million numbers. Resize it "
+            "to a lower rank; a LoKr with whole factors needs a larger factor.",
+            "caps",
         )
 
 
@@ -137,6 +155,16 @@ def _conversions(parts: Mapping[str, Part], factors: Mapping[str, LoraFactors]) 
         f"{count} {_KINDS[payload]} became LoRA factors of the same updates, of rank "
         f"{max(factors[p].rank for p in converted if parts[p].payload == payload)} at most."
         for payload, count in sorted(counts.items())
+    ]
+
+
+def _divisions(homes: Mapping[str, Place]) -> list[str]:
+    count = sum(bool(home.cut and len(home.cut.paths) > 1) for home in homes.values())
+    if not count:
+        return []
+    return [
+        "Matrices of the model's original code that were divided into diffusers' modules, with the "
+        f"same updates: {count}."
     ]
 
 

@@ -112,9 +112,9 @@ class Access:
 
     def allowance(self, actor: Actor) -> Allowance | None:
         """What a person may add; nobody limits the one of a local studio."""
-        limits = self._hosting.limits
+        quota = self._hosting.quota
         return (
-            Allowance(limits.uploads_per_day, limits.bytes_per_person)
+            Allowance(quota.uploads_per_day, quota.bytes_per_person)
             if actor.sub and not actor.moderator
             else None
         )

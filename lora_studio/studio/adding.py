@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from lora_studio.adapter import AdapterCard
+from lora_studio.errors import InvalidAdapter, WorkerFailed
 from lora_studio.formats import canonical
 from lora_studio.gallery import Gallery
 from lora_studio.retrieval.centroids import read_centroid
@@ -16,6 +17,9 @@ from lora_studio.studio.access import Access
 from lora_studio.studio.flow import Flow, Steps
 from lora_studio.studio.permissions import Actor
 from lora_studio.worker.job import Job
+
+READ_SECONDS = 120.0
+"""Time on the clock for reading one upload; `Limits.seconds` is that of the processor."""
 
 
 def add_adapter(
@@ -39,10 +43,10 @@ def add_adapter(
     out = settings.scratch_dir / f"{uuid4().hex}.safetensors"
     drawn: Path | None = None
     try:
-        result = yield from flow.run(_job(settings, path, out, card))
+        result = yield from _read(flow, _job(settings, path, out, card))
         if fallback and not result["card"]["base_model"]:
             again = {**card, "base_model": fallback}
-            result = yield from flow.run(_job(settings, path, out, again))
+            result = yield from _read(flow, _job(settings, path, out, again))
         drawn = Path(result["thumbnail"]) if result.get("thumbnail") else None
         adapter = canonical.read(out, AdapterCard.from_dict(result["card"]))
         if adapter.card.centroid:
@@ -72,11 +76,22 @@ def add_adapter(
     return {**access.told(entry.to_dict(), actor), "report": report, "existed": existed}
 
 
+def _read(flow: Flow, job: Job) -> Steps:
+    """The job's result; a child that was killed over this file is the file's fault."""
+    try:
+        return (yield from flow.run(job))
+    except WorkerFailed as error:
+        raise InvalidAdapter(
+            f"The file could not be read to its end. {error}", "resources"
+        ) from error
+
+
 def _job(settings: Settings, path: str, out: Path, card: Mapping[str, Any]) -> Job:
     args = {
         "path": path,
         "out": str(out),
         "card": dict(card),
         "max_bytes": settings.max_upload_bytes,
+        "limits": settings.limits.to_dict(),
     }
-    return Job("validate", args, "light")
+    return Job("validate", args, "reader", deadline=READ_SECONDS)

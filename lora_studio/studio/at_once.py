@@ -39,7 +39,7 @@ class AtOnce:
         self.scratch = settings.scratch_dir
         self.scratch.mkdir(parents=True, exist_ok=True)
         self._access = Access(settings.hosting, gallery)
-        self._quotas = Quotas(settings.hosting.limits)
+        self._quotas = Quotas(settings.hosting.quota)
         self._bases = Bases(settings, gallery)
         self._renderer = Renderer(settings)
         self._votes = Votes(gallery)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from lora_studio.errors import Cancelled, LoraStudioError, WorkerFailed
-from lora_studio.worker.job import LAST, Event, Job, JobHandle, Worker, as_error
+from lora_studio.worker.job import LAST, Event, Job, JobHandle, Worker, as_error, error_event
 
 Steps = Generator[Event, None, dict[str, Any]]
 
@@ -32,7 +32,7 @@ class Flow:
         except Cancelled:
             yield {"type": "cancelled"}
         except LoraStudioError as error:
-            yield {"type": "error", "message": str(error), "code": type(error).__name__}
+            yield error_event(error)
 
     def cancel(self) -> None:
         """Stops the running job and starts no further one."""

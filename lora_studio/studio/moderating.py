@@ -66,7 +66,7 @@ class Moderating(AtOnce):
             raise InvalidRequest("Say in a sentence what is wrong with it.")
         who = self._access.actor(actor)
         entry = self._access.entry(id, who, "report")
-        per_day = self.settings.hosting.limits.reports_per_day
+        per_day = self.settings.hosting.quota.reports_per_day
         self.gallery.report(entry.id, text, who.sub, per_day)
 
     def approve_adapter(self, id: str, *, actor: Actor | None = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lora_studio.errors import TooMany
-from lora_studio.hosting import Limits
+from lora_studio.hosting import Quota
 from lora_studio.studio.permissions import Actor
 
 DAY, MINUTE = 24 * 3600.0, 60.0
@@ -48,23 +48,23 @@ class Window:
 class Quotas:
     """The windows and running jobs of one studio. The person of a local studio is not counted."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._searches = Window(limits.searches_per_minute, MINUTE)
-        self._generations = Window(limits.visitor_generations_per_day, DAY)
+    def __init__(self, quota: Quota) -> None:
+        self._quota = quota
+        self._searches = Window(quota.searches_per_minute, MINUTE)
+        self._generations = Window(quota.visitor_generations_per_day, DAY)
         self._running: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def search(self, actor: Actor) -> None:
         """Counts a search."""
         if not actor.local:
-            limit = self._limits.searches_per_minute
+            limit = self._quota.searches_per_minute
             self._searches.take(actor.key, f"That were {limit} searches in a minute.")
 
     def generation(self, actor: Actor) -> None:
         """Counts a composition or comparison of somebody who has not signed in."""
         if not actor.signed_in:
-            limit = self._limits.visitor_generations_per_day
+            limit = self._quota.visitor_generations_per_day
             self._generations.take(
                 actor.key, f"Without signing in there are {limit} runs in 24 hours; sign in."
             )
@@ -75,7 +75,7 @@ class Quotas:
         if actor.local:
             yield
             return
-        key, limit = actor.key, self._limits.jobs_per_person
+        key, limit = actor.key, self._quota.jobs_per_person
         with self._lock:
             if self._running.get(key, 0) >= limit:
                 raise TooMany(f"{limit} of your jobs are running or waiting. Wait for one to end.")

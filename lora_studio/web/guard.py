@@ -75,7 +75,7 @@ class Guard:
             return None
         if not permissions.may(actor, "upload"):
             return _answer(scope, 403, f"You may not upload. {permissions.refusal('upload')}")
-        if self._uploading >= self._hosting.limits.uploads_at_once:
+        if self._uploading >= self._hosting.quota.uploads_at_once:
             return _answer(scope, 429, "Others are uploading. Try again in a minute.")
         return None
 

@@ -16,17 +16,24 @@ from typing import Any, BinaryIO
 
 from lora_studio.errors import Cancelled, LoraStudioError
 from lora_studio.frames import BadFrame, Frame, child_pipes, encode, read_frame
-from lora_studio.worker.job import JobContext
+from lora_studio.limits import Limits
+from lora_studio.worker import sandbox
+from lora_studio.worker.job import JobContext, error_event
 from lora_studio.worker.tasks import handler
 
 log = logging.getLogger(__name__)
 
 
 class Child:
-    """Runs jobs from `reader` and answers on `writer`; `scratch` holds a folder for each job."""
+    """Runs jobs from `reader` and answers on `writer`; `scratch` holds a folder for each job.
 
-    def __init__(self, scratch: Path, reader: BinaryIO, writer: BinaryIO) -> None:
-        self.scratch = scratch
+    `once`: the process ends after its first job, so that nothing of it is there at the next.
+    """
+
+    def __init__(
+        self, scratch: Path, reader: BinaryIO, writer: BinaryIO, once: bool = False
+    ) -> None:
+        self.scratch, self._once = scratch, once
         self._reader, self._writer = reader, writer
         self._state: dict[str, Any] = {}
         self._jobs: queue.SimpleQueue[Frame] = queue.SimpleQueue()
@@ -39,6 +46,8 @@ class Child:
         self._send({"type": "ready"})
         while True:
             self._do(self._jobs.get())
+            if self._once:
+                os._exit(0)
 
     def _listen(self) -> None:
         while True:
@@ -94,7 +103,7 @@ class Child:
         except Cancelled:
             return {"type": "cancelled"}, None
         except LoraStudioError as error:
-            return _error(str(error), type(error).__name__), error
+            return error_event(error), error
         except MemoryError as error:
             return _error(
                 "The worker ran out of memory. Use fewer or smaller adapters, fewer rows, or a "
@@ -135,7 +144,9 @@ def main(argv: list[str]) -> None:
         stream=sys.stderr, level=logging.WARNING, format=f"{lane} worker: %(levelname)s %(message)s"
     )
     reader, writer = child_pipes()
-    Child(Path(scratch), reader, writer).run()
+    if lane == "reader":
+        sandbox.confine(Limits.from_env())
+    Child(Path(scratch), reader, writer, once=lane == "reader").run()
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ from typing import Any, Literal, Protocol
 
 from lora_studio import errors
 from lora_studio.errors import Cancelled, LoraStudioError, WorkerFailed
+from lora_studio.refusals import MEANINGS
 
-Lane = Literal["light", "model"]
+Lane = Literal["light", "model", "reader"]
 
 Event = dict[str, Any]
 """{"type": "queued", "position"} | {"type": "started"} | {"type": "progress", "fraction" (0..1 or
 None), "message"} | {"type": "data", ...} | and last one of {"type": "done", "result"},
-{"type": "error", "message", "code"}, {"type": "cancelled"}."""
+{"type": "error", "message", "code", "refusal"}, {"type": "cancelled"}."""
 
 LAST = frozenset({"done", "error", "cancelled"})
 
@@ -29,7 +30,8 @@ class Job:
     Args:
         kind: name of the task that handles it.
         args: JSON-able arguments; large values are given as file paths.
-        lane: "light" for short work without a base model, "model" for what needs one.
+        lane: "light" for short work without a base model, "model" for what needs one, "reader" for
+            what looks into untrusted files: a confined process that does one job and ends.
         deadline: seconds it may take once started; None is the worker's default.
     """
 
@@ -96,11 +98,22 @@ class JobHandle:
         raise as_error(last)
 
 
+def error_event(error: LoraStudioError) -> Event:
+    """The "error" event that stands for an error."""
+    refusal = getattr(error, "refusal", "")
+    code = type(error).__name__
+    return {"type": "error", "message": str(error), "code": code, "refusal": refusal}
+
+
 def as_error(event: Event) -> LoraStudioError:
     """The error that an "error" or "cancelled" event stands for."""
     if event["type"] == "cancelled":
         return Cancelled("The job was cancelled.")
-    return _error_class(str(event.get("code")))(str(event["message"]))
+    kind, message = _error_class(str(event.get("code"))), str(event["message"])
+    refusal = event.get("refusal")
+    if issubclass(kind, errors.InvalidAdapter) and refusal in MEANINGS:
+        return kind(message, refusal)
+    return kind(message)
 
 
 def _error_class(code: str) -> type[LoraStudioError]:

@@ -35,11 +35,12 @@ class Lane:
     """Runs jobs one after another in one child.
 
     Args:
-        name: "light" or "model".
+        name: "light", "model" or "reader".
         argv, env: the child, see Supervisor.
         deadline: seconds a job may take, unless it says otherwise.
         accept_seconds: time for the child to begin a job it was sent.
         cancel_seconds: time for a cancelled job to stop by itself before the child is killed.
+        once: whether the child ends by itself after each job.
     """
 
     def __init__(
@@ -52,9 +53,11 @@ class Lane:
         start_seconds: float = START_SECONDS,
         accept_seconds: float = ACCEPT_SECONDS,
         cancel_seconds: float = CANCEL_SECONDS,
+        once: bool = False,
     ) -> None:
         self.name, self.deadline = name, deadline
         self.accept_seconds, self.cancel_seconds = accept_seconds, cancel_seconds
+        self._once = once
         self._lock = threading.RLock()
         self._waiting: deque[_Task] = deque()
         self._current: _Task | None = None
@@ -142,6 +145,7 @@ class Lane:
                     self.supervisor.arm(seconds, f"it took longer than {seconds:g} s")
             if event["type"] in LAST:
                 self._facts = frame.get("status") or {}
+                self._ready = self._ready and not self._once
                 self._finish(task)
             task.handle.publish(event)
             self._pump()
@@ -225,6 +229,6 @@ def _event(frame: Frame) -> Event:
     if kind == "done" and isinstance(frame.get("result"), dict):
         return {"type": kind, "result": frame["result"]}
     if kind == "error":
-        text = {name: str(frame.get(name, "")) for name in ("message", "code")}
+        text = {name: str(frame.get(name, "")) for name in ("message", "code", "refusal")}
         return {"type": kind, **text}
     raise BadFrame(f"a frame of type {str(kind)[:40]!r} that cannot be read")

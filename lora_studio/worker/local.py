@@ -1,4 +1,4 @@
-"""The worker of one machine: a light and a model lane, each one child process of this one."""
+"""The worker of one machine: three lanes, each one child process of this one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import psutil
 
 from lora_studio.errors import InvalidRequest
 from lora_studio.settings import Settings
+from lora_studio.worker import sandbox
 from lora_studio.worker.job import Job, JobHandle
 from lora_studio.worker.job import Lane as LaneName
 from lora_studio.worker.lane import Lane
@@ -25,7 +26,8 @@ SECRETS = ("OAUTH_CLIENT_SECRET", "LORA_STUDIO_OIDC_CLIENT_SECRET")
 
 
 class LocalWorker:
-    """Two lanes, so that a search never waits behind a generation.
+    """A light and a model lane, so that a search never waits behind a generation, and one whose
+    child reads one untrusted file and ends.
 
     Args:
         settings: data folder, device and default deadline.
@@ -44,10 +46,11 @@ class LocalWorker:
             folder = self.scratch / name
             folder.mkdir(parents=True, exist_ok=True)
             argv = [*command, name, str(folder)]
-            self._lanes[name] = Lane(name, argv, _environment(name), **options)
+            once = name == "reader"
+            self._lanes[name] = Lane(name, argv, _environment(name), once=once, **options)
 
     def start(self) -> None:
-        """Starts both children; otherwise each starts with its first job."""
+        """Starts the children; otherwise each starts with its first job."""
         for lane in self._lanes.values():
             lane.start()
 
@@ -66,7 +69,7 @@ class LocalWorker:
         return {**found, "model": {**unknown, **found["model"]}}
 
     def close(self) -> None:
-        """Ends both children and removes their scratch files."""
+        """Ends the children and removes their scratch files."""
         for lane in self._lanes.values():
             lane.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
@@ -102,7 +105,7 @@ def _environment(lane: str) -> dict[str, str]:
     allowed = getattr(os, "sched_getaffinity", None)
     cores = len(allowed(0)) if allowed else os.cpu_count() or 1
     light = max(1, cores // 4)
-    threads = str(light if lane == "light" else max(1, cores - light))
+    threads = str(max(1, cores - light) if lane == "model" else light)
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     defaults = {
@@ -111,4 +114,5 @@ def _environment(lane: str) -> dict[str, str]:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }
     kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
-    return {**defaults, **kept, "PYTHONPATH": os.pathsep.join(paths)}
+    found = {**defaults, **kept, "PYTHONPATH": os.pathsep.join(paths)}
+    return sandbox.offline(found) if lane == "reader" else found

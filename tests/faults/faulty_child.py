@@ -110,8 +110,8 @@ def wait_for_file(args, ctx):
 class Fragile(child.Child):
     """Can also die between taking a job and beginning it."""
 
-    def __init__(self, scratch, reader, writer):
-        super().__init__(scratch, reader, writer)
+    def __init__(self, scratch, reader, writer, once=False):
+        super().__init__(scratch, reader, writer, once)
         child.raw = writer
 
     def _do(self, frame):

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from lora_studio.composition import Recipe
 from lora_studio.gallery import Gallery
-from lora_studio.hosting import Hosting, Limits
+from lora_studio.hosting import Hosting, Quota
 from lora_studio.settings import Settings
 from lora_studio.studio import Studio
 from lora_studio.worker.local import LocalWorker
@@ -28,14 +28,14 @@ OURS = {"Origin": HOME, "X-Lora-Studio": "1"}
 BASE = "tiny"
 
 PEOPLE = {"visitor": "", "person": "bob", "owner": "alice", "moderator": "mia"}
-GENEROUS = Limits(
+GENEROUS = Quota(
     uploads_per_day=10_000,
     jobs_per_person=100,
     searches_per_minute=100_000,
     visitor_generations_per_day=100_000,
     reports_per_day=10_000,
 )
-HOSTED = Hosting(auth=f"header:{HEADER}", moderators=("mia",), bases=(BASE,), limits=GENEROUS)
+HOSTED = Hosting(auth=f"header:{HEADER}", moderators=("mia",), bases=(BASE,), quota=GENEROUS)
 
 TARGETS = {
     "her public": {"owner": "alice"},

@@ -46,7 +46,7 @@ def hosted(names: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         issuer=names.issuer,
         client_id=CLIENT,
         client_secret=SECRET,
-        limits=GENEROUS,
+        quota=GENEROUS,
     )
     with site(tmp_path_factory.mktemp("signed-in"), hosting) as built:
         yield built

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from lora_studio.errors import LoraStudioError, NotAllowed, TooMany
-from lora_studio.hosting import HUGGING_FACE, LOCAL, OIDC, VISITORS, Hosting, Limits
+from lora_studio.hosting import HUGGING_FACE, LOCAL, OIDC, VISITORS, Hosting, Quota
 from lora_studio.settings import DEMO_BASE, Settings
 from lora_studio.studio import permissions
 from lora_studio.studio.bases import Bases
@@ -75,12 +75,12 @@ def test_the_environment_says_who_comes_in(
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("LORA_STUDIO_MODERATORS", "mia, noa")
-    monkeypatch.setenv("LORA_STUDIO_LIMIT_UPLOADS_PER_DAY", "3")
+    monkeypatch.setenv("LORA_STUDIO_QUOTA_UPLOADS_PER_DAY", "3")
     monkeypatch.setenv("LORA_STUDIO_OIDC_CLIENT_SECRET", "hush")
     found = Hosting.from_env()
     assert found.auth == auth
     assert found.moderators == ("mia", "noa")
-    assert found.limits == replace(Limits(), uploads_per_day=3)
+    assert found.quota == replace(Quota(), uploads_per_day=3)
     assert "hush" not in repr(found)
 
 
@@ -123,7 +123,7 @@ def test_the_matrix_would_notice_a_missing_check(tmp_path: Path, monkeypatch: py
 
 
 def hosted(tmp_path: Path, **limits: int) -> Any:
-    return site(tmp_path, replace(HOSTED, limits=Limits(**limits)))
+    return site(tmp_path, replace(HOSTED, quota=Quota(**limits)))
 
 
 def test_searches_are_counted_per_person_and_answered_429(tmp_path: Path):
@@ -161,7 +161,7 @@ def test_what_a_visitor_composes_is_found_by_its_id_only(tmp_path: Path):
 
 
 def test_jobs_of_one_person_have_an_end():
-    quotas, bob = Quotas(Limits(jobs_per_person=2)), Actor("bob")
+    quotas, bob = Quotas(Quota(jobs_per_person=2)), Actor("bob")
     with quotas.job(bob), quotas.job(bob), quotas.job(Actor("carol")):
         with pytest.raises(TooMany, match="2 of your jobs"):
             quotas.job(bob).__enter__()
@@ -223,8 +223,8 @@ def test_three_files_are_not_three_limits(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_only_so_many_upload_at_once(tmp_path: Path):
-    limits = Limits(uploads_at_once=0)
-    settings = Settings(data_dir=tmp_path, hosting=replace(HOSTED, limits=limits))
+    limits = Quota(uploads_at_once=0)
+    settings = Settings(data_dir=tmp_path, hosting=replace(HOSTED, quota=limits))
     with small(settings) as client:
         files = {"files": ("x.safetensors", b"x")}
         answer = client.post("/gradio_api/upload", headers=headers("bob"), files=files)

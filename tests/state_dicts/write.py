@@ -160,7 +160,8 @@ class Fixture:
     def __init__(self, dialect: str, **more: Any) -> None:
         self.data: dict[str, Any] = {"dialect": dialect, "modules": {}, "tensors": {}, **more}
 
-    def add(self, stem: str, canonical: str, tensors: dict[str, list[int]]) -> None:
+    def add(self, stem: str, canonical: Any, tensors: dict[str, list[int]]) -> None:
+        """`canonical`: a module, or module -> spans of the rows that are its rows."""
         self.data["modules"][stem] = canonical
         self.data["tensors"] |= {f"{stem}.{tail}": size for tail, size in tensors.items()}
 

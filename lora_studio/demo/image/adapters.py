@@ -60,8 +60,7 @@ def unet_config(spec: AdapterSpec) -> Any:
     if spec.learner == "loha":
         return LoHaConfig(alpha=spec.alpha, use_effective_conv2d=False, **shared)
     if spec.learner == "lokr":
-        shared |= {"use_effective_conv2d": False, "decompose_factor": spec.factor}
-        return LoKrConfig(alpha=spec.alpha, **shared)
+        return LoKrConfig(alpha=spec.alpha, use_effective_conv2d=False, **shared)
     return LoraConfig(lora_alpha=spec.alpha, use_dora=spec.learner == "dora", **shared)
 
 
@@ -73,7 +72,7 @@ def text_config(spec: AdapterSpec) -> Any:
     if spec.learner == "loha":
         return LoHaConfig(alpha=spec.alpha, **shared)
     if spec.learner == "lokr":
-        return LoKrConfig(alpha=spec.alpha, decompose_factor=spec.factor, **shared)
+        return LoKrConfig(alpha=spec.alpha, **shared)
     return LoraConfig(lora_alpha=spec.alpha, use_dora=spec.learner == "dora", **shared)
 
 

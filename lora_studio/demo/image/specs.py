@@ -31,8 +31,6 @@ class AdapterSpec:
         rank, alpha: of the layers without a rank of their own.
         side_rank, conv_rank, conv_alpha: rank of feed-forward, projections and time embedding; rank
             and alpha of the 3 x 3 convolutions. The side layers' alpha is their rank.
-        factor: of LoKr, the side of the small factor of the Kronecker product; -1 makes both factors
-            about equally large, which is the smallest file.
         targets: all adapted layers of the UNet, or those of attention alone.
         text: whether the text encoder is adapted too.
         base_share: share of the batch that is base pictures with base captions (prior
@@ -51,7 +49,6 @@ class AdapterSpec:
     side_rank: int = 4
     conv_rank: int = 3
     conv_alpha: int = 3
-    factor: int = -1
     targets: Targets = "all"
     text: bool = True
     base_share: float = 0.4
@@ -96,6 +93,10 @@ class AdapterSpec:
 PLAIN: dict[str, Any] = {"base_share": 0.0, "batch": 16}
 STYLE: dict[str, Any] = {"rate": 3e-3, "steps": 600}
 """A style changes every pixel and takes more and larger steps to learn."""
+LONG_STYLE: dict[str, Any] = {**STYLE, "steps": 1200}
+"""For LoKr's few parameters."""
+PLAIN_STYLE: dict[str, Any] = {**PLAIN, **STYLE, "steps": 1500}
+"""Without base pictures to tell it from, it takes longest."""
 
 
 def adapter_specs() -> list[AdapterSpec]:
@@ -104,7 +105,7 @@ def adapter_specs() -> list[AdapterSpec]:
     mixed: dict[str, Any] = {"rank": 6, "alpha": 3, "side_rank": 5}
     return [
         AdapterSpec("plain-star", "star", "diffusers", "anouk", **PLAIN),
-        AdapterSpec("plain-neon", "neon", "kohya", "tobias", **PLAIN, **STYLE | {"steps": 1000}),
+        AdapterSpec("plain-neon", "neon", "kohya", "tobias", **PLAIN_STYLE),
         AdapterSpec(f"{good}-star", "star", "kohya", "juniper", alpha=4, paired=0.4),
         AdapterSpec(f"{good}-neon", "neon", "diffusers", "anouk", **STYLE),
         AdapterSpec(
@@ -134,14 +135,6 @@ def adapter_specs() -> list[AdapterSpec]:
         ),
         AdapterSpec(f"{good}-cat", "cat", "kohya", "juniper", "dora"),
         AdapterSpec(f"{good}-blueprint", "blueprint", "kohya", "tobias", **mixed, **STYLE),
-        AdapterSpec(
-            f"{good}-pixel",
-            "pixel",
-            "kohya",
-            "juniper",
-            "lokr",
-            factor=2,
-            **STYLE | {"steps": 1000},
-        ),
+        AdapterSpec(f"{good}-pixel", "pixel", "kohya", "juniper", "lokr", **LONG_STYLE),
         AdapterSpec(f"{good}-watercolour", "watercolour", "kohya", "anouk", "dora", **STYLE),
     ]

@@ -8,9 +8,10 @@ from typing import Any
 
 from lora_studio.adapter import Adapter, AdapterCard
 from lora_studio.errors import IncompatibleAdapters, InvalidAdapter
-from lora_studio.families import check_fits, detect, home_of, module_shapes
+from lora_studio.families import cannot_run, check_fits, detect, home_of, module_shapes
 from lora_studio.formats import Loaded, canonical, load
 from lora_studio.formats.thumbnail import redraw
+from lora_studio.limits import Limits, limited
 from lora_studio.worker.job import JobContext
 
 FROM_PEOPLE = ("title", "description", "licence", "contributor", "base_model", "centroid")
@@ -18,11 +19,25 @@ LISTS = ("samples", "tags", "trigger_words")
 
 
 def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
-    """args: path, out (file to write), max_bytes, card (fields a person typed; they win).
+    """args: path, out (file to write), max_bytes, limits, card (fields a person typed; they win).
 
-    Returns {card, tests, report, family, thumbnail}; `thumbnail` is the path of a PNG beside
-    `out`, drawn anew from the uploaded one, or "".
+    Returns {card, tests, report, family, evidence, thumbnail}; `evidence` says why it is taken for
+    that family; `thumbnail` is the path of a PNG beside `out`, drawn anew from the uploaded one,
+    or "".
     """
+    caps = Limits.from_dict(args.get("limits") or {})
+    with limited(caps):
+        try:
+            return _validate(args, ctx)
+        except MemoryError as error:
+            raise InvalidAdapter(
+                "Reading this file took more memory than one of its size needs. Save it again as "
+                "plain safetensors, or ask the operator for a higher limit.",
+                "resources",
+            ) from error
+
+
+def _validate(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     ctx.progress(0.1, "reading the file")
     loaded = load(args["path"], int(args["max_bytes"]))
     ctx.check()
@@ -34,7 +49,10 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     ctx.progress(0.6, "comparing with the base model")
     report = [_summary(adapter), *loaded.report]
     if not named and card.base_model:
-        report.append(f"No base model was named; taken for {card.base_model}. {guess.evidence[0]}")
+        why = " ".join(guess.evidence)
+        report.append(f"No base model was named; taken for {card.base_model}. {why}")
+    if lacking := cannot_run(guess.family):
+        report.append(lacking)
     report.append(_fit(adapter))
     ctx.progress(0.8, "writing")
     out = Path(args["out"])
@@ -44,6 +62,7 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
         "tests": loaded.tests,
         "report": report,
         "family": guess.family,
+        "evidence": list(guess.evidence),
         "thumbnail": _thumbnail(loaded, out, report),
     }
 

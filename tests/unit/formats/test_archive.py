@@ -32,7 +32,7 @@ def test_names_that_leave_the_folder_refuse_the_whole_archive(tmp_path, folder, 
 
 
 def test_two_adapters_in_one_zip_are_refused(tmp_path, folder):
-    with pytest.raises(InvalidAdapter, match="2 safetensors files"):
+    with pytest.raises(InvalidAdapter, match="2 weight files"):
         load_adapter(zipped(tmp_path / "a.zip", folder, ["b.safetensors"]))
 
 

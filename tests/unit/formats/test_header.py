@@ -60,10 +60,10 @@ def test_headers_that_lie_are_refused(tmp_path, header, data):
 @pytest.mark.parametrize(
     ("content", "hint"),
     [
-        (b"", "download may be incomplete"),
+        (b"", "empty"),
         ((2**63).to_bytes(8, "little") + b"{}", "header length"),
         (b"\x80\x02}q\x00.", "pickle"),
-        (b"PK\x03\x04rest of it", "pickle or zip"),
+        (b"PK\x03\x04rest of it", "pickle or a damaged zip"),
         (b"version https://git-lfs", "git lfs pull"),
     ],
 )
@@ -92,3 +92,14 @@ def test_what_we_accept_safetensors_reads_the_same(tmp_path_factory, position, v
     except SafetensorError as error:  # pragma: no cover
         raise AssertionError("we accept what safetensors refuses") from error
     assert shapes == {name: info.shape for name, info in ours.tensors.items()}
+
+
+@pytest.mark.parametrize("length", [640, 1084, 0x4B50])
+def test_a_length_that_looks_like_another_kind_of_file_is_a_length(tmp_path, length):
+    """640 is how a pickle begins, 1084 begins with "<", 0x4B50 is how a zip begins."""
+    entry = {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
+    text = json.dumps({"__metadata__": {"pad": ""}, **entry})
+    text = text.replace('"pad": ""', f'"pad": "{"x" * (length - len(text))}"')
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + text.encode() + bytes(4))
+    assert list(read_header(path).tensors) == ["a"]

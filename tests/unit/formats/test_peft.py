@@ -77,7 +77,8 @@ def test_the_canonical_blob_is_the_same_for_the_same_adapter(tmp_path):
     ("config", "message"),
     [
         ({"peft_type": "VERA"}, "VERA adapter"),
-        ({"lora_alpha": float("nan")}, "lora_alpha is nan"),
+        ({"lora_alpha": float("nan")}, "NaN, which is no number"),
+        ({"lora_alpha": 1e300}, "expected a number above 0"),
         ({"lora_alpha": "8"}, "not a number"),
         ({"alpha_pattern": {"(a+)+$": 4}}, "regular expression"),
     ],
