@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 Tensors = dict[str, np.ndarray]
 DOWN = ("lora_A.weight", "lora_A.default.weight", "lora_down.weight", "down.weight")
 UP = ("lora_B.weight", "lora_B.default.weight", "lora_up.weight", "up.weight")
+MAGNITUDES = ("dora_scale", "lora_magnitude_vector", ".m")
 
 
 def fill(fixture: dict[str, Any], seed: int = 0) -> Tensors:
@@ -20,9 +21,11 @@ def fill(fixture: dict[str, Any], seed: int = 0) -> Tensors:
     rng = np.random.default_rng(seed)
     found: Tensors = {}
     for key, shape in fixture["tensors"].items():
-        if key.endswith(".alpha"):
+        if key.endswith(tuple(fixture.get("zero", ("!",)))):
+            found[key] = np.zeros(shape, dtype=np.float32)
+        elif key.endswith(".alpha"):
             found[key] = np.full(shape, rng.integers(1, 9), dtype=np.float32)
-        elif key.endswith(("dora_scale", "lora_magnitude_vector")):
+        elif key.endswith(MAGNITUDES):
             found[key] = rng.uniform(0.5, 2.0, shape).astype(np.float32)
         else:
             found[key] = rng.normal(0, 0.5, shape).astype(np.float32)
@@ -43,9 +46,9 @@ def reference(fixture: dict[str, Any], tensors: Tensors) -> dict[str, np.ndarray
     found: dict[str, np.ndarray] = {}
     for stem, module in fixture["modules"].items():
         own = {
-            key.removeprefix(f"{stem}."): tensor.astype(np.float64)
+            key[len(stem) + 1 :]: tensor.astype(np.float64)
             for key, tensor in tensors.items()
-            if key.startswith(f"{stem}.")
+            if key.startswith((f"{stem}.", f"{stem}:"))
         }
         delta, rank = update(own)
         first = module if isinstance(module, str) else next(iter(module))
@@ -78,6 +81,24 @@ def update(own: Tensors) -> tuple[np.ndarray, int | None]:
             one = one[:, :, None, None]
         ranks = [own[name].shape[0] for name in ("lokr_w2_b", "lokr_w1_b") if name in own]
         return np.kron(one, two), ranks[0] if ranks else None
+    if "diff" in own:
+        return own["diff"], None
+    if "b1.weight" in own:
+        one, two = (own[f"b{n}.weight"].reshape(len(own[f"b{n}.weight"]), -1) for n in (1, 2))
+        return (one @ two, 2) if one.shape[1] == 2 else (two @ one, 2)
+    if "lora_a" in own:
+        return (own["lora_a"] @ own["lora_b"]).T, None
+    if "up" in own:
+        return own["up"] @ own["down"], None
+    if "lora_E" in own:
+        return own["lora_B"] @ np.diag(own["lora_E"][:, 0]) @ own["lora_A"] / 2.00001, None
+    if "delora_A" in own:
+        a, b = own["delora_A"], own["delora_B"]
+        terms = [
+            np.outer(y / np.linalg.norm(y), x / np.linalg.norm(x))
+            for x, y in zip(a, b.T, strict=True)
+        ]
+        return sum(terms) * own["delora_lambda"] / 2 * own["delora_w_norm"], None
     down = next(own[name] for name in DOWN if name in own)
     up = next(own[name] for name in UP if name in own).reshape(-1, len(down))
     if "lora_mid.weight" in own:
@@ -101,6 +122,8 @@ def scale(fixture: dict[str, Any], module: str, own: Tensors, rank: int | None) 
         for key, value in header.items()
         if key.startswith(f"{component}.")
     }
+    if "lora_parameters" in config:
+        return config["lora_parameters"]["scale"]
     alpha = config.get("lora_alpha", config.get("alpha"))
     patterns = config.get("alpha_pattern", {})
     alpha = patterns.get(path, patterns.get(f"^{path}", alpha))
@@ -108,14 +131,15 @@ def scale(fixture: dict[str, Any], module: str, own: Tensors, rank: int | None) 
         return 1.0
     if rank is None:
         rank = config.get("rank_pattern", {}).get(path, config["r"])
+        rank = 1 if config["peft_type"] == "ADALORA" else rank
     return alpha / (sqrt(rank) if config.get("use_rslora") else rank)
 
 
 def magnitudes(fixture: dict[str, Any], tensors: Tensors) -> dict[str, np.ndarray]:
-    tails = ("dora_scale", "lora_magnitude_vector")
     found: Tensors = {}
     for stem, module in fixture["modules"].items():
-        for tail in tails:
-            if f"{stem}.{tail}" in tensors:
-                found |= rows_of(module, tensors[f"{stem}.{tail}"].reshape(-1))
+        for tail in MAGNITUDES:
+            key = f"{stem}.{tail.lstrip('.')}"
+            if key in tensors:
+                found |= rows_of(module, tensors[key].reshape(-1))
     return found

@@ -22,7 +22,7 @@ from lora_studio.engines.pictures import Denoising, ImageRow, Picture, StepUpdat
 from lora_studio.engines.pipelines import load_pipeline, named_modules
 from lora_studio.engines.previews import preview, whole_pixels
 from lora_studio.engines.prompt_embeds import PromptEmbeds
-from lora_studio.engines.refusing import refuse
+from lora_studio.engines.refusing import refuse, refuse_overflow
 from lora_studio.engines.settling import grid, sampler, settled
 from lora_studio.engines.watching import attention_rules
 from lora_studio.errors import LoraStudioError
@@ -187,6 +187,8 @@ class ImageEngine:
             def step_ended(pipe: Any, step: int, _: Any, given: dict[str, Any]) -> dict[str, Any]:
                 conductor.step_ended()
                 check()
+                if step + 1 == wish.steps:
+                    refuse_overflow(rows, given["latents"])
                 if rules:
                     given["latents"] = guided(
                         pipe, conductor, rules, plans, given["latents"], step + 1, wish.steps

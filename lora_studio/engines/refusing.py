@@ -1,8 +1,10 @@
-"""What a family of image models cannot do and would fail at silently or late."""
+"""What a family of image models cannot do, or cannot go on with, and would fail at silently."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+from torch import Tensor
 
 from lora_studio.engines.adapter_bank import AdapterBank
 from lora_studio.engines.pictures import ImageRow
@@ -34,3 +36,15 @@ def refuse(family: Family, bank: AdapterBank, rows: Sequence[ImageRow]) -> None:
                     f"Adapters of the text encoder are not run on {family.title}. Use one that "
                     "adapts the transformer only."
                 )
+
+
+def refuse_overflow(rows: Sequence[ImageRow], latents: Tensor) -> None:
+    """Raises IncompatibleAdapters, naming the pictures, where (rows, ...) latents hold NaN or
+    infinity: they would come out black."""
+    whole = latents.flatten(1).isfinite().all(1).tolist()
+    lost = [row for row, fine in zip(rows, whole, strict=True) if not fine]
+    if lost:
+        raise IncompatibleAdapters(
+            f"With these adapters the model gives no finite numbers for {lost[0].prompt[:60]!r}. "
+            "Lower the weights, or leave the adapter out."
+        )

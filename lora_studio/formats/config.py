@@ -10,10 +10,13 @@ from math import isfinite, sqrt
 from typing import Any
 
 from lora_studio.errors import InvalidAdapter
+from lora_studio.formats import other_methods, tuners
+from lora_studio.formats.setting import Option
 from lora_studio.limits import limits
 
 CONFIG = "adapter_config.json"
 HEADER = "lora_adapter_metadata"
+MAX_OPTION = 2.0**53
 METHODS = ("LORA", "LOHA", "LOKR")
 
 
@@ -33,7 +36,12 @@ class Pattern:
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """The fields of a PEFT configuration that are read."""
+    """The fields of a configuration that are read.
+
+    Args:
+        options: those of PEFT's other methods and of MLX.
+        kind: "MLX", the `peft_type` of such a method, or "" for LoRA, LoHa and LoKr.
+    """
 
     rank: float | None = None
     alpha: float | None = None
@@ -41,6 +49,8 @@ class AdapterConfig:
     rank_pattern: tuple[Pattern, ...] = ()
     alpha_pattern: tuple[Pattern, ...] = ()
     base_model: str = ""
+    options: Mapping[str, Option] = field(default_factory=dict)
+    kind: str = ""
 
     def scaling(self, component: str, path: str, rank: int | None, alpha: float | None) -> float:
         """Scaling of one module.
@@ -86,13 +96,16 @@ def read_config(text: str) -> AdapterConfig:
         InvalidAdapter: not JSON, another PEFT type, or values out of range.
     """
     data = _object(text, CONFIG)
+    if "peft_type" not in data and ("lora_parameters" in data or "fine_tune_type" in data):
+        return _mlx(data)
     kind = str(data.get("peft_type", "LORA")).upper()
+    if kind in tuners.OPTIONS:
+        names = ("fan_in_fan_out", *tuners.OPTIONS[kind])
+        return AdapterConfig(base_model=_base(data), options=_options(data, names), kind=kind)
     if kind not in METHODS:
-        raise InvalidAdapter(
-            f"This is a {kind} adapter. Only LoRA, LoHa and LoKr can be composed by rank; convert "
-            "it with peft.convert_to_lora first.",
-            "adapter-type",
-        )
+        raise other_methods.refuse(kind)
+    if kind == "LORA":
+        other_methods.refuse_unlike_lora(data)
     alpha = "lora_alpha" if kind == "LORA" else "alpha"
     return _config(data, alpha, CONFIG, ranks=kind == "LOKR")
 
@@ -153,8 +166,43 @@ def _config(data: Mapping[str, Any], alpha: str, where: str, ranks: bool = False
         rslora=bool(data.get("use_rslora")),
         rank_pattern=_patterns(data, "rank_pattern", where) if ranks else (),
         alpha_pattern=_patterns(data, "alpha_pattern", where),
-        base_model=str(data.get("base_model_name_or_path") or "").replace("\\", "/")[:300],
+        base_model=_base(data),
     )
+
+
+def _mlx(data: Mapping[str, Any]) -> AdapterConfig:
+    """mlx-lm's fields: `scale` multiplies the factors' product as it stands."""
+    kind = data.get("fine_tune_type", "lora")
+    if kind not in ("lora", "dora"):
+        raise InvalidAdapter(
+            f"This is an MLX fine-tuning of type '{str(kind)[:20]}', not a LoRA. Fuse it into its "
+            "base model, or train with --fine-tune-type lora.",
+            "adapter-type",
+        )
+    parameters = data.get("lora_parameters")
+    options = _options(parameters if isinstance(parameters, dict) else {}, ("scale",))
+    return AdapterConfig(base_model=_base(data, "model"), options=options, kind="MLX")
+
+
+def _base(data: Mapping[str, Any], name: str = "base_model_name_or_path") -> str:
+    return str(data.get(name) or "").replace("\\", "/")[:300]
+
+
+def _options(data: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Option]:
+    """The named fields, as far as they are yes, no, or a number of a size that stays exact."""
+    found: dict[str, Option] = {}
+    for name in names:
+        value = data.get(name)
+        if isinstance(value, bool):
+            found[name] = value
+        elif value is not None:
+            usual = isinstance(value, int | float) and isfinite(value) and abs(value) <= MAX_OPTION
+            if not usual:
+                raise InvalidAdapter(
+                    f"{name} in {CONFIG} is not a number that can be used.", "config-values"
+                )
+            found[name] = float(value)
+    return found
 
 
 def _patterns(data: Mapping[str, Any], name: str, where: str) -> tuple[Pattern, ...]:

@@ -6,12 +6,17 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Literal, NamedTuple, Protocol
 
+from lora_studio.formats import positions, tuners
 from lora_studio.formats.cuts import Cut
+from lora_studio.formats.header import TensorInfo
 from lora_studio.formats.names import has_component, of_transformer, place
 from lora_studio.formats.roles import PREFIX, Slot, is_old, split
 
 KOHYA_PREFIXES = ("lora_unet_", "lora_te", "lora_transformer_", "lycoris_")
-Spelling = Literal["kohya", "xlabs", "original", "attention-processor", "diffusers", "peft", ""]
+Spelling = Literal[
+    "cloneofsimo", "kohya", "xlabs", "mlx", "peft-tuner", "original", "attention-processor",
+    "diffusers", "peft", "",
+]  # fmt: skip
 
 DENOISERS = ("model.diffusion_model.", "diffusion_model.", "transformer.", "unet.")
 ENCODERS = {
@@ -38,7 +43,9 @@ _ORIGINAL = re.compile(
 
 class Place(NamedTuple):
     """Where a tensor belongs: the module's component and canonical path, the path as the file has
-    it, the tensor's role, and what the module is divided into where it is not one of diffusers'."""
+    it, the tensor's role, and what the module is divided into where it is not one of diffusers'.
+    The path "" is that of all modules; the role "aside" is that of what is no part of the adapter
+    and is left out on purpose."""
 
     component: str
     path: str
@@ -50,22 +57,29 @@ class Place(NamedTuple):
 class Dialect(Protocol):
     """A module of this package that reads one way of naming tensors.
 
-    `locate` says where each tensor belongs, None where its name means nothing to the dialect.
+    `locate` is given the tensors by name and says where each belongs, None where its name means
+    nothing to the dialect.
     """
 
     NAME: str
 
     def matches(self, keys: Collection[str], metadata: Mapping[str, str]) -> bool: ...
 
-    def locate(self, keys: Collection[str]) -> dict[str, Place | None]: ...
+    def locate(self, keys: Mapping[str, TensorInfo]) -> dict[str, Place | None]: ...
 
 
 def spelling(keys: Collection[str]) -> Spelling:
     """How the tensors of a file are named; "" for no way that is read."""
+    if any(positions.position(key) for key in keys):
+        return "cloneofsimo"
     if any(key.startswith(KOHYA_PREFIXES) for key in keys):
         return "kohya"
     if any(_XLABS.match(key) for key in keys):
         return "xlabs"
+    if any(key.endswith((".lora_a", ".lora_b")) for key in keys):
+        return "mlx"
+    if any(tuners.role(piece) for key in keys for piece in key.split(".")):
+        return "peft-tuner"
     slots = [slot for slot in map(split, keys) if slot]
     if not slots:
         return ""

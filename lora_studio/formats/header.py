@@ -22,7 +22,8 @@ from lora_studio.formats.pickles import HINT
 from lora_studio.limits import Limits, limits
 from lora_studio.refusals import Refusal
 
-_NAME = re.compile(r"[A-Za-z0-9_.:/* -]+")
+_NAME = re.compile(r"[A-Za-z0-9_.:/* -]+|<[A-Za-z0-9_.:-]+>")
+"""Names of modules, or a word in angle brackets whose embedding lies beside a LoRA."""
 _BLOCK = 1 << 24
 """Bytes of a tensor that are looked at together."""
 
@@ -127,11 +128,12 @@ def iterate_tensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:
             info = header.tensors[name]
             raw = view[header.offset + info.start : header.offset + info.end]
             array = _decode(raw, info.dtype).reshape(info.shape)
-            _check_values(name, array, cap)
+            check_values(name, array, cap)
             yield name, array
 
 
-def _check_values(name: str, array: np.ndarray, cap: float) -> None:
+def check_values(name: str, array: np.ndarray, cap: float) -> None:
+    """Raises InvalidAdapter on NaN, infinity, or values beyond `cap`; places may be any number."""
     flat = array.reshape(-1)
     for start in range(0, flat.size, _BLOCK):
         block = flat[start : start + _BLOCK]
@@ -142,7 +144,7 @@ def _check_values(name: str, array: np.ndarray, cap: float) -> None:
                 "probably diverged; upload an earlier checkpoint.",
                 "not-finite",
             )
-        if largest > cap and not name.endswith("alpha"):
+        if largest > cap and not name.endswith(("alpha", "_indices")):
             raise InvalidAdapter(
                 f"'{name}' holds values up to {largest:.3g}; adapters stay below {cap:g}. The "
                 "training run has probably diverged; upload an earlier checkpoint.",

@@ -4,17 +4,17 @@ and DoRA; LoHa and LoKr are handed to their own modules."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lora_studio.adapter import Kind, LoraFactors
 from lora_studio.errors import InvalidAdapter
-from lora_studio.formats import loha, lokr
+from lora_studio.formats import glora, loha, lokr, mlx, tuners, whole
+from lora_studio.formats.low_rank import Pair, Short
+from lora_studio.formats.setting import Setting
 from lora_studio.limits import limits
 
-Payload = Literal["LoRA", "LoHa", "LoKr"]
 Tensors = Mapping[str, np.ndarray]
 
 _CONV_LEAVES = ("conv1", "conv2", "conv", "conv_in", "conv_out")
@@ -27,7 +27,10 @@ class Part:
 
     Args:
         rank: the file's rank, by which its alpha is divided; None if no factor has it.
+        payload: how the file stores the update.
         converted: whether the factors are not those of the file.
+        scaling: where it does not follow from an alpha.
+        loss: distance of the factors' product from the file's update, relative, Frobenius.
     """
 
     A: np.ndarray
@@ -35,16 +38,29 @@ class Part:
     rank: int | None
     kind: Kind = "linear"
     kernel: tuple[int, ...] | None = None
-    payload: Payload = "LoRA"
+    payload: str = "LoRA"
     converted: bool = False
+    scaling: float | None = None
+    loss: float = 0.0
 
 
-def read_part(path: str, found: Tensors) -> Part:
+def read_part(path: str, found: Tensors, setting: Setting | None = None) -> Part:
     """The factors of the module at `path`.
 
     Raises:
         InvalidAdapter: a factor without its partner, kinds mixed, or shapes that do not agree.
     """
+    if start := tuners.kind(found):
+        title, convert = tuners.CONVERTERS[start]
+        return _shortened(path, convert(path, found, setting or Setting()), None, title)
+    if any(role in found for role in glora.ROLES):
+        pair, rank = glora.convert(path, found)
+        part = _shortened(path, Short(pair), None, "GLoRA")
+        return replace(part, rank=rank, scaling=None)
+    if any(role in found for role in whole.ROLES):
+        return _shortened(path, *whole.convert(path, found), "full update")
+    if "mlx_a" in found or "mlx_b" in found:
+        return _mlx(path, found, setting or Setting())
     if any(role.startswith("hada_") for role in found):
         a, b, rank, kernel = loha.convert(path, found)
         return _converted(path, a, b, rank, kernel, "LoHa")
@@ -101,6 +117,18 @@ def _pair(path: str, found: Tensors, first: str, second: str, kind: Kind | None)
     return Part(a, b, a.shape[0], kind or "linear", kernel)
 
 
+def _mlx(path: str, found: Tensors, setting: Setting) -> Part:
+    """The factors turned round; an embedding's are looked up, so that its kind is another."""
+    turned = {
+        role: t.T if role.startswith("mlx_") and t.ndim == 2 else t for role, t in found.items()
+    }
+    kind: Kind = "embedding" if path.rpartition(".")[2] in mlx.EMBEDDINGS else "linear"
+    part = _pair(path, turned, "mlx_a", "mlx_b", kind)
+    scaling = setting.number("scale", mlx.SCALE)
+    a, b = (np.ascontiguousarray(factor) for factor in (part.A, part.B))
+    return Part(a, b, part.rank, kind, scaling=scaling)
+
+
 def _tucker(path: str, found: Tensors) -> Part:
     """LoCon with a core: up (d_out, r), mid (r, r, kh, kw), down (r, c_in); A takes the core."""
     down, up = _both(path, found, "A", "B")
@@ -135,13 +163,24 @@ def _check_rank(path: str, rank: int) -> None:
         )
 
 
+def _shortened(path: str, short: Short, kernel: tuple[int, ...] | None, payload: str) -> Part:
+    """The factors of an update that is scaled already."""
+    pair: Pair = short.pair
+    kind: Kind = "linear" if kernel is None else "conv"
+    with np.errstate(over="ignore"):
+        a, b = (np.ascontiguousarray(f, dtype=np.float32) for f in (pair.A, pair.B))
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise InvalidAdapter(f"The update of '{path}' is too large to be stored in float32.")
+    return Part(a, b, pair.rank, kind, kernel, payload, True, scaling=1.0, loss=short.loss)
+
+
 def _converted(
     path: str,
     a: np.ndarray,
     b: np.ndarray,
     rank: int | None,
     kernel: tuple[int, int] | None,
-    payload: Payload,
+    payload: str,
 ) -> Part:
     """`kernel` is (kh, kw) where the tensors say it; else the module's name does."""
     d_in = a.shape[1]

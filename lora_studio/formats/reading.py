@@ -12,21 +12,44 @@ import numpy as np
 
 from lora_studio.adapter import LoraFactors
 from lora_studio.errors import InvalidAdapter
-from lora_studio.formats import attention_processor, diffusers, kohya, original, peft, xlabs
+from lora_studio.formats import (
+    attention_processor,
+    cloneofsimo,
+    diffusers,
+    glora,
+    kohya,
+    mlx,
+    original,
+    peft,
+    peft_tuner,
+    tuners,
+    whole,
+    xlabs,
+)
 from lora_studio.formats.config import Scales
 from lora_studio.formats.control import refuse_wider_inputs
 from lora_studio.formats.cuts import divide
 from lora_studio.formats.dialect import Dialect, Place
 from lora_studio.formats.parts import Part, alpha_of, read_part, to_factors
+from lora_studio.formats.setting import Option, Setting, Shapes
 from lora_studio.limits import limits
 
 DIALECTS: tuple[Dialect, ...] = tuple(
     cast(Dialect, module)
-    for module in (peft, diffusers, attention_processor, kohya, original, xlabs)
+    for module in (
+        peft,
+        diffusers,
+        attention_processor,
+        kohya,
+        original,
+        xlabs,
+        peft_tuner,
+        mlx,
+        cloneofsimo,
+    )
 )
 _HINTS = {
     "query_norm.scale": "This is a control adapter for Flux.1, which also replaces norm layers",
-    "unet:": "This is the first LoRA format there was, which names modules by number",
     "oft_": "This is an OFT adapter",
     "on_input": "This is an IA³ adapter",
     "w_norm": "The file also replaces norm layers",
@@ -39,11 +62,19 @@ _HINTS = {
 
 @dataclass(frozen=True)
 class Reading:
-    """Factors by canonical path, the name of the dialect, and what was converted, as sentences."""
+    """What came of a file's tensors.
+
+    Args:
+        factors: by canonical path.
+        source_format: the name of the dialect.
+        report: what was converted or left out, as sentences.
+        ranks: the rank by which the file's alpha was divided, of each module that has one.
+    """
 
     factors: dict[str, LoraFactors]
     source_format: str
     report: list[str]
+    ranks: dict[str, int]
 
 
 def pick(keys: Collection[str], metadata: Mapping[str, str]) -> Dialect:
@@ -53,7 +84,7 @@ def pick(keys: Collection[str], metadata: Mapping[str, str]) -> Dialect:
         raise InvalidAdapter(
             f"The tensor names are none that are read{_hint(keys)}. The file starts with "
             f"'{next(iter(sorted(keys)), '')[:80]}'. Files of PEFT, diffusers, kohya, LyCORIS, "
-            "ComfyUI, ai-toolkit, OneTrainer and XLabs (LoRA, LoCon, LoHa, LoKr, DoRA) can be "
+            "ComfyUI, ai-toolkit, OneTrainer, XLabs and MLX (LoRA, LoCon, LoHa, LoKr, DoRA) can be "
             "uploaded; convert it to one of them.",
             "unknown-names",
         )
@@ -65,35 +96,34 @@ def read_factors(
     places: Mapping[str, Place | None],
     scales: Scales,
     dialect: str,
+    options: Mapping[str, Option] | None = None,
+    shapes: Shapes | None = None,
 ) -> Reading:
-    """Module -> factors with the file's scaling; LoHa, LoKr and Tucker cores as exact LoRA.
+    """Module -> factors with the file's scaling; LoHa, LoKr, Tucker cores and the like as LoRA.
+
+    Args:
+        options: known fields of the configuration; `shapes`: sizes of the base model's weights.
 
     Raises:
         InvalidAdapter: tensors that belong to no module, a factor without its partner, or ranks
             that do not agree; the names are listed.
     """
     _refuse_strangers([key for key, place in places.items() if place is None])
-    found: dict[str, dict[str, np.ndarray]] = {}
-    homes: dict[str, Place] = {}
-    for key, tensor in tensors:
-        place = places[key]
-        assert place is not None
-        if place.role in found.setdefault(place.path, {}):
-            raise InvalidAdapter(f"The file names '{place.path}' twice, once as '{key}'.")
-        found[place.path][place.role] = tensor
-        homes[place.path] = place
+    found, homes = _gather(tensors, places)
+    setting = Setting(options or {}, found.pop("", {}), shapes or {}, tuple(sorted(found)))
     if not found:
         raise InvalidAdapter(
             "The file holds no LoRA factors (lora_A / lora_B tensors).", "unknown-names"
         )
-    _refuse_lonely(found)
+    _refuse_lonely(found, dialect)
     factors: dict[str, LoraFactors] = {}
     parts: dict[str, Part] = {}
     for path in sorted(found):
-        part, home = read_part(path, found[path]), homes[path]
-        scaling = scales.scaling(
-            home.component, home.spelled, part.rank, alpha_of(path, found[path])
-        )
+        part, home = read_part(path, found[path], setting), homes[path]
+        alpha = alpha_of(path, found[path])
+        scaling = part.scaling
+        if scaling is None:
+            scaling = scales.scaling(home.component, home.spelled, part.rank, alpha)
         module = to_factors(path, part, found[path], scaling)
         module = replace(module, component=home.component)
         for name, piece in divide(path, module, home.cut).items():
@@ -103,8 +133,27 @@ def read_factors(
             _check_size(name, factors)
     refuse_wider_inputs(factors)
     payload = next((p.payload for p in parts.values() if p.payload != "LoRA"), "")
-    report = [*_conversions(parts, factors), *_divisions(homes)]
-    return Reading(factors, f"{dialect} {payload}".strip(), report)
+    report = [*_conversions(parts, factors), *_divisions(homes), *_left_aside(places)]
+    ranks = {p: part.rank for p, part in parts.items() if part.rank and part.scaling is None}
+    return Reading(factors, f"{dialect} {payload}".strip(), report, ranks)
+
+
+def _gather(
+    tensors: Iterable[tuple[str, np.ndarray]], places: Mapping[str, Place | None]
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Place]]:
+    """(module -> role -> tensor, module -> a place of it), without what is set aside."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    homes: dict[str, Place] = {}
+    for key, tensor in tensors:
+        place = places[key]
+        assert place is not None
+        if place.role == "aside":
+            continue
+        if place.role in found.setdefault(place.path, {}):
+            raise InvalidAdapter(f"The file names '{place.path}' twice, once as '{key}'.")
+        found[place.path][place.role] = tensor
+        homes[place.path] = place
+    return found, homes
 
 
 def _refuse_strangers(keys: list[str]) -> None:
@@ -118,12 +167,19 @@ def _refuse_strangers(keys: list[str]) -> None:
     )
 
 
-def _refuse_lonely(found: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    pairs = (("A", "B"), ("embedding_A", "embedding_B"))
+def _refuse_lonely(found: Mapping[str, Mapping[str, np.ndarray]], dialect: str) -> None:
+    plain = (
+        [] if dialect != peft_tuner.NAME else [p for p, r in found.items() if not tuners.kind(r)]
+    )
+    if plain:
+        raise InvalidAdapter(f"The file's other modules have more tensors than {_some(plain)}.")
+    pairs = (("A", "B"), ("embedding_A", "embedding_B"), ("mlx_a", "mlx_b"))
     lonely = [
         path
         for path, roles in found.items()
         if not any(role.startswith(("hada_", "lokr_")) for role in roles)
+        and not tuners.kind(roles)
+        and not any(role in roles for role in (*glora.ROLES, *whole.ROLES))
         and not any(a in roles and b in roles for a, b in pairs)
     ]
     if lonely:
@@ -151,10 +207,29 @@ def _check_size(path: str, factors: Mapping[str, LoraFactors]) -> None:
 def _conversions(parts: Mapping[str, Part], factors: Mapping[str, LoraFactors]) -> list[str]:
     converted = [path for path, part in parts.items() if part.converted]
     counts = Counter(parts[path].payload for path in converted)
+    said: list[str] = []
+    for payload, count in sorted(counts.items()):
+        rank = max(factors[path].rank for path in converted if parts[path].payload == payload)
+        what = _KINDS.get(payload, f"{payload} modules")
+        said.append(
+            f"{count} {what} became LoRA factors of the same updates, of rank {rank} at most."
+        )
+    losses = [part.loss for part in parts.values() if part.loss]
+    if losses:
+        said.append(
+            f"Of {len(losses)} modules only the largest directions were kept, which changes their "
+            f"updates by {max(losses):.1%} at most."
+        )
+    return said
+
+
+def _left_aside(places: Mapping[str, Place | None]) -> list[str]:
+    names = sorted(key for key, place in places.items() if place and place.role == "aside")
+    if not names:
+        return []
     return [
-        f"{count} {_KINDS[payload]} became LoRA factors of the same updates, of rank "
-        f"{max(factors[p].rank for p in converted if parts[p].payload == payload)} at most."
-        for payload, count in sorted(counts.items())
+        f"{len(names)} textual inversions ({_some(names)}) lie beside the LoRA and were set aside: "
+        "prompts that use these words need them from the original file."
     ]
 
 
@@ -168,7 +243,7 @@ def _divisions(homes: Mapping[str, Place]) -> list[str]:
     ]
 
 
-_KINDS = {"LoRA": "convolutions with a Tucker core", "LoHa": "LoHa modules", "LoKr": "LoKr modules"}
+_KINDS = {"LoRA": "convolutions with a Tucker core", "full update": "whole updates"}
 
 
 def _hint(keys: Iterable[str]) -> str:

@@ -25,6 +25,9 @@ _LYCORIS = (
     "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2",
     "lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2",
 )  # fmt: skip
+_WHOLE = ("diff", "diff_b", *(f"{side}{n}" for side in "ab" for n in "12"))
+"""Whole updates, and GLoRA's factors: short words, which count only right after a path of kohya's,
+which has no dots."""
 _ROLES = {**PEFT_ROLES, **KOHYA_ROLES, **{name: name for name in _LYCORIS}}
 _OLD = {"down": "A", "up": "B", "alpha": "alpha"}
 
@@ -47,6 +50,8 @@ def split(key: str) -> Slot | None:
         path, tail = pieces[:index], pieces[index + 1 :]
         if piece in _ROLES:
             return Slot(".".join(path), _ROLES[piece]) if path and _plain(tail) else None
+        if piece in _WHOLE and tail in ([], ["weight"]) and index == 1:
+            return Slot(".".join(path), piece)
         if is_old(piece):
             role = _OLD.get(tail[0]) if tail else None
             if piece not in ("lora", "lora_linear_layer"):

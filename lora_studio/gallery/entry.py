@@ -31,6 +31,8 @@ class Entry:
         described_by: what places it in the search: its samples, its card, a
             centroid its contributor computed, or nothing yet.
         created: ISO 8601 in UTC.
+        measures: the figures of its report card, see `rank_units.measures.measure`, with `dialect`,
+            `family` and `evidence` where it was uploaded; {} if it is older than they are.
     """
 
     id: str
@@ -66,6 +68,7 @@ class Entry:
     review_state: str = "unreviewed"
     created: str = ""
     deleted: bool = False
+    measures: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form; tuples become lists."""
@@ -131,9 +134,11 @@ class Hit:
     reason_kind: ReasonKind = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The entry's fields with similarity, reason and reason_kind beside them."""
+        """The entry's fields, but for its measures, with similarity, reason and reason_kind."""
         own = {"similarity": self.similarity, "reason": self.reason}
-        return {**self.entry.to_dict(), **own, "reason_kind": self.reason_kind}
+        told = {**self.entry.to_dict(), **own, "reason_kind": self.reason_kind}
+        del told["measures"]
+        return told
 
 
 @dataclass(frozen=True)

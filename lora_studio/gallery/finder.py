@@ -123,6 +123,17 @@ class Finder:
             found = [(self._shelf.ids[s], c) for s, c in self._shelf.nearest(vector, k, mask)]
         return self._hits(found, vector, {})
 
+    def alike(
+        self, sketch: np.ndarray, exclude: str, limit: int, viewer: Viewer = EVERYONE
+    ) -> list[Entry]:
+        """Adapters that `viewer` can find and whose sketch is like `sketch`, the likest first."""
+        with self._lock:
+            self._refresh()
+            mask = self._shelf.shown(viewer) & ~self._shelf.among([exclude])
+            ids = [self._shelf.ids[slot] for slot in self._shelf.sketches.like(sketch, mask, limit)]
+        entries = self._read(ids)
+        return [entries[i] for i in ids if i in entries]
+
     def vector(self, adapter_id: str) -> np.ndarray | None:
         """(dim,) unit vector of an adapter, or None if it has not been placed."""
         with self._lock:

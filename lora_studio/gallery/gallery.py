@@ -21,14 +21,19 @@ from lora_studio.errors import InvalidAdapter, LoraStudioError, NotAllowed, NotF
 from lora_studio.formats import canonical
 from lora_studio.gallery import audit
 from lora_studio.gallery.blobs import PICTURES, BlobStore
-from lora_studio.gallery.entry import Entry, EntryKind, state_of
+from lora_studio.gallery.entry import EVERYONE, Entry, EntryKind, Viewer, state_of
 from lora_studio.gallery.failures import storage_errors
 from lora_studio.gallery.finder import Finder
 from lora_studio.gallery.ingest import describe
 from lora_studio.gallery.moderated import Allowance, Moderated, Review, Visibility, reports
 from lora_studio.gallery.store import Store
+from lora_studio.gallery.twins import Twin, twins
 from lora_studio.gallery.upkeep import ORPHAN_GRACE, TOMBSTONE_GRACE, clear_leftovers
+from lora_studio.rank_units.sketch import unpack
 from lora_studio.settings import Settings
+
+MAX_TWINS = 8
+"""Most adapters that one is compared with exactly."""
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +49,7 @@ class Gallery(Moderated):
     def __init__(self, store: Store, blobs: BlobStore, pictures: BlobStore, finder: Finder) -> None:
         super().__init__(store, finder)
         self._blobs = blobs
+        self._cosines: dict[tuple[str, str], float] = {}
         self._pictures = pictures
 
     @classmethod
@@ -86,6 +92,7 @@ class Gallery(Moderated):
         recipe: str | None = None,
         kind: EntryKind | None = None,
         thumbnail: bytes = b"",
+        measures: Mapping[str, Any] | None = None,
     ) -> Entry:
         """Stores an adapter; when this returns, it survives a crash.
 
@@ -99,6 +106,7 @@ class Gallery(Moderated):
             kind: where it came from; by default "composed" for one with a recipe or parents, "demo"
                 for those owned by "demo", else "uploaded".
             thumbnail: its picture as `thumbnails.thumbnail` wrote it, or nothing.
+            measures: the figures of its report card, where the caller has taken them.
 
         Raises:
             StorageFull: there is no room; nothing was kept.
@@ -114,7 +122,9 @@ class Gallery(Moderated):
         data = canonical.dump(adapter)
         sha = self._blobs.put(data)
         picture = self._pictures.put(thumbnail) if thumbnail else ""
-        entry = describe(adapter, len(data), recipe or "", kind, owner, visibility, picture)
+        entry = describe(
+            adapter, len(data), recipe or "", kind, owner, visibility, picture, measures
+        )
         entry = replace(entry, id=name, review_state=review)
         try:
             kept = self._commit(entry, sha, data, tests, allowance)
@@ -172,6 +182,16 @@ class Gallery(Moderated):
         """
         entry = self._live(adapter_id)
         return canonical.read(self.blob_path(entry.id), card=entry.card())
+
+    def twins(self, adapter_id: str, viewer: Viewer = EVERYONE) -> list[Twin]:
+        """Adapters that `viewer` can find and are the same or nearly, whatever their rank, basis,
+        base or file format; none for an adapter that is older than sketches are."""
+        entry = self._live(adapter_id)
+        vector = unpack(str(entry.measures.get("sketch") or ""))
+        if vector is None:
+            return []
+        likely = self._finder.alike(vector, entry.id, MAX_TWINS, viewer)
+        return twins(entry, likely, self.adapter, self._cosines)
 
     def blob_path(self, adapter_id: str) -> Path:
         """The stored file, its digest checked. Read-only: it is shared and must not change."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
 from lora_studio.adapter import Adapter, LoraFactors
 from lora_studio.gallery.blocks import block_norms
 from lora_studio.gallery.entry import Entry, EntryKind
+from lora_studio.rank_units.measures import measure
 
 _MAX_LAYERS = 1024
 _LARGE_RMS = 0.1
@@ -23,6 +26,7 @@ def describe(
     owner: str = "",
     visibility: str = "public",
     thumbnail: str = "",
+    measures: Mapping[str, Any] | None = None,
 ) -> Entry:
     """The entry of `adapter`; dynamic fields (created, deleted, described_by) are left open.
 
@@ -31,6 +35,7 @@ def describe(
         recipe: id of the recipe that made it, or "" to keep the card's.
         thumbnail: digest of its picture, "" for none.
         kind: where it came from, or None to tell by its recipe, parents and owner.
+        measures: the figures of its report card, if they have been taken.
     """
     composed = bool(recipe or adapter.card.recipe or adapter.card.parents)
     origin: EntryKind = "composed" if composed else "demo" if owner == "demo" else "uploaded"
@@ -56,6 +61,7 @@ def describe(
         kind=kind or origin,
         owner=owner,
         visibility=visibility,
+        measures=dict(measures or measure(adapter)),
     )
 
 

@@ -15,6 +15,7 @@ from lora_studio.errors import NotFound
 from lora_studio.gallery.entry import EVERYONE, Entry, Viewer
 from lora_studio.gallery.facets import Facet
 from lora_studio.gallery.keywords import KeywordIndex
+from lora_studio.gallery.sketches import Sketches
 from lora_studio.gallery.store import Stored
 from lora_studio.retrieval.index import VectorIndex
 
@@ -32,6 +33,7 @@ class Shelf:
     def __init__(self) -> None:
         self.ids: list[str] = []
         self.keywords = KeywordIndex()
+        self.sketches = Sketches()
         self.vectors: VectorIndex | None = None
         self._slot_of: dict[str, int] = {}
         self._stored: dict[str, tuple[int, str]] = {}  # id -> generation of its row, blob digest
@@ -75,6 +77,7 @@ class Shelf:
         self._owners.append(entry.owner)
         self._cards.append(_card(entry))
         self.keywords.add(slot, entry)
+        self.sketches.append(entry.measures)
         values = (
             (entry.base_model,),
             (entry.modality,),

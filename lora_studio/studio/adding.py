@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,7 +16,7 @@ from lora_studio.settings import Settings
 from lora_studio.studio.access import Access
 from lora_studio.studio.flow import Flow, Steps
 from lora_studio.studio.permissions import Actor
-from lora_studio.worker.job import Job
+from lora_studio.worker.job import Event, Job
 
 READ_SECONDS = 120.0
 """Time on the clock for reading one upload; `Limits.seconds` is that of the processor."""
@@ -33,7 +33,7 @@ def add_adapter(
     fallback: str = "",
     private: bool = False,
 ) -> Steps:
-    """Yields progress; returns the entry with {report, existed}.
+    """Yields progress; returns the entry with {report, existed, twins}.
 
     Args:
         fallback: base model to take where neither file nor card names one and the weights do not
@@ -43,11 +43,12 @@ def add_adapter(
     out = settings.scratch_dir / f"{uuid4().hex}.safetensors"
     drawn: Path | None = None
     try:
-        result = yield from _read(flow, _job(settings, path, out, card))
+        result = yield from _read(flow, _job(settings, path, out, card, fallback))
         if fallback and not result["card"]["base_model"]:
             again = {**card, "base_model": fallback}
-            result = yield from _read(flow, _job(settings, path, out, again))
+            result = yield from _read(flow, _job(settings, path, out, again, fallback))
         drawn = Path(result["thumbnail"]) if result.get("thumbnail") else None
+        tried = yield from _dry_run(flow, settings, result, out)
         adapter = canonical.read(out, AdapterCard.from_dict(result["card"]))
         if adapter.card.centroid:
             read_centroid(adapter.card.centroid)
@@ -60,12 +61,13 @@ def add_adapter(
             allowance=access.allowance(actor),
             tests=result["tests"],
             thumbnail=drawn.read_bytes() if drawn else b"",
+            measures=result["measures"],
         )
     finally:
         out.unlink(missing_ok=True)
         if drawn:
             drawn.unlink(missing_ok=True)
-    report = list(result["report"])
+    report = [*result["report"], tried]
     if existed:
         report.append("The very same weights were already here; nothing was added twice.")
     if entry.centroid and entry.described_by != "centroid" and not entry.samples:
@@ -73,7 +75,10 @@ def add_adapter(
             f"Its centroid is of embedder '{read_centroid(entry.centroid).embedder}', and this "
             f"studio searches with '{settings.embedder}'; so its card places it in the search."
         )
-    return {**access.told(entry.to_dict(), actor), "report": report, "existed": existed}
+    alike = gallery.twins(entry.id, access.viewer(actor))
+    report += [twin.sentence() for twin in alike]
+    told = {"report": report, "existed": existed, "twins": [twin.to_dict() for twin in alike]}
+    return {**access.told(entry.to_dict(), actor), **told}
 
 
 def _read(flow: Flow, job: Job) -> Steps:
@@ -86,11 +91,26 @@ def _read(flow: Flow, job: Job) -> Steps:
         ) from error
 
 
-def _job(settings: Settings, path: str, out: Path, card: Mapping[str, Any]) -> Job:
+def _dry_run(
+    flow: Flow, settings: Settings, result: Mapping[str, Any], out: Path
+) -> Generator[Event, None, str]:
+    """Runs the base model with the adapter once, where it is at hand and idle; what was done."""
+    base = str(result["card"]["base_model"])
+    lane = flow.worker.status()["model"]
+    idle = lane["state"] not in ("busy", "down") and not lane["queued"]
+    if not result["fits"] or not idle or lane.get("base") not in (None, base):
+        return "It was not tried on its base model, which is not at hand just now."
+    args = {"base": base, "device": settings.device, "path": str(out)}
+    yield from flow.run(Job("dry_run", args, "model", deadline=READ_SECONDS))
+    return f"{base} runs with it and gives finite numbers."
+
+
+def _job(settings: Settings, path: str, out: Path, card: Mapping[str, Any], fallback: str) -> Job:
     args = {
         "path": path,
         "out": str(out),
         "card": dict(card),
+        "fallback": fallback,
         "max_bytes": settings.max_upload_bytes,
         "limits": settings.limits.to_dict(),
     }

@@ -13,6 +13,7 @@ from lora_studio.errors import InvalidRequest, NotFound
 from lora_studio.formats import EXPORTS
 from lora_studio.gallery import Gallery
 from lora_studio.gallery.blocks import block_norms, block_of
+from lora_studio.rank_units.measures import measure
 from lora_studio.settings import DEMO_BASE, Settings
 from lora_studio.studio import exports, facts, picture_exports
 from lora_studio.studio.access import Access, Seen
@@ -101,20 +102,23 @@ class AtOnce:
         return {**found, "hits": [self._access.told(hit, who) for hit in found["hits"]]}
 
     def get_adapter(self, id: str, *, actor: Actor | None = None) -> dict[str, Any]:
-        """One adapter with its modules, blocks, similar adapters and number of test prompts."""
+        """One adapter with its modules, blocks, report card, twins, similar adapters and number of
+        test prompts."""
         who = self._access.actor(actor)
-        entry = self._access.entry(id, who)
+        entry, viewer = self._access.entry(id, who), self._access.viewer(who)
         adapter = self.gallery.adapter(entry.id)
         table = [
             {"module": n, "rank": m.rank, "d_in": m.d_in, "d_out": m.d_out, "norm": m.norm()}
             for n, m in adapter.factors.items()
         ]
-        similar = self.gallery.similar(entry.id, viewer=self._access.viewer(who))
+        similar = self.gallery.similar(entry.id, viewer=viewer)
         return {
             **self._access.told(entry.to_dict(), who),
             "module_table": table,
             "blocks": _blocks(entry.modality, table),
             "tests": len(self.gallery.tests(entry.id)),
+            "measures": dict(entry.measures or measure(adapter)),
+            "twins": [twin.to_dict() for twin in self.gallery.twins(entry.id, viewer)],
             "similar": [self._access.told(hit.to_dict(), who) for hit in similar],
         }
 

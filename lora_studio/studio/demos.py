@@ -12,6 +12,7 @@ from lora_studio.errors import InvalidAdapter
 from lora_studio.formats import Loaded, load
 from lora_studio.formats.thumbnail import redraw
 from lora_studio.gallery import Gallery
+from lora_studio.rank_units.measures import measure
 from lora_studio.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,13 @@ def add_demo(settings: Settings, gallery: Gallery) -> int:
     demo = [found for folder in folders if (found := _loaded(folder))]
     for one in reversed(_in_order(demo)):
         picture = redraw(one.thumbnail) if one.thumbnail else b""
-        gallery.add(one.adapter, tests=one.tests, kind="demo", thumbnail=picture)
+        gallery.add(
+            one.adapter,
+            tests=one.tests,
+            kind="demo",
+            thumbnail=picture,
+            measures=measure(one.adapter, one.ranks),
+        )
     gallery.put_note("demo", version)
     return len(demo)
 

@@ -40,6 +40,11 @@ class Flow:
         if self._handle is not None:
             self._handle.cancel()
 
+    @property
+    def worker(self) -> Worker:
+        """Where the jobs go."""
+        return self._worker
+
     def check(self) -> None:
         """For steps between jobs: raises Cancelled once the flow has been cancelled."""
         if self._cancelled:

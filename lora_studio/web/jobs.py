@@ -94,7 +94,8 @@ def states(handle: Any) -> Iterator[tuple[State, dict[str, Any] | None]]:
             yield state("done", seconds=round(seconds, 2)), {"result": event.get("result") or {}}
             return
         if kind == "error":
-            yield state("error", error=str(event.get("message") or UNKNOWN_ERROR)), None
+            error = str(event.get("message") or UNKNOWN_ERROR)
+            yield state("error", error=error, code=str(event.get("refusal") or "")), None
             return
         if kind == "cancelled":
             yield state("stopped"), None

@@ -70,6 +70,8 @@ class Child:
         def send(event: str, **more: Any) -> None:
             self._send({"type": event, "id": job, **more})
 
+        if self._once:
+            sandbox.allow_for(_size(Path(str(frame["args"].get("path")))), Limits.from_env())
         ctx = JobContext(
             emit=lambda data: send("data", data=data),
             report=lambda fraction, message: send("progress", fraction=fraction, message=message),
@@ -130,6 +132,12 @@ class Child:
                     data = data[self._writer.write(data) :]
         except OSError:
             os._exit(1)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _error(message: str, code: str) -> Frame:

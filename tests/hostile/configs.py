@@ -21,10 +21,7 @@ IGNORED: dict[str, Callable[[Rng], dict[str, Any]]] = {
     "exclude-regex": lambda r: {"exclude_modules": REGEX},
     "many-targets": lambda r: {"target_modules": _MANY},
     "rank-huge": lambda r: {"r": int(some(r, [4096, 2**24, 2**62]))},
-    "replication": lambda r: {"layer_replication": [[0, 4]] * int(r.integers(2, 250))},
-    "init": lambda r: {
-        "init_lora_weights": some(r, ["pissa", "olora", "pissa_niter_10000000", "corda", "eva"])
-    },
+    "init": lambda r: {"init_lora_weights": some(r, ["eva", "gaussian", "orthogonal", False])},
     "import": lambda r: {"megatron_core": "os", "auto_mapping": {"parent_library": "os"}},
     "code": lambda r: {"_target_": "os.system", "__reduce__": ["os.system", "touch canary"]},
     "cache-file": lambda r: {"corda_config": {"cache_file": "/etc/passwd"}},
@@ -54,6 +51,15 @@ REFUSED: dict[str, tuple[Callable[[Rng], dict[str, Any] | str], tuple[str, ...]]
     ),
     "type": (
         lambda r: {"peft_type": some(r, ["IA3", "PREFIX_TUNING", "OFT", "os.system", "", 5])},
+        ("adapter-type",),
+    ),
+    "replication": (
+        lambda r: {"layer_replication": [[0, 4]] * int(r.integers(2, 250))}, ("adapter-type",),
+    ),
+    "altered-base": (
+        lambda r: {
+            "init_lora_weights": some(r, ["pissa", "olora", "pissa_niter_10000000", "corda"])
+        },
         ("adapter-type",),
     ),
     "not-json": (

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from lora_studio.errors import LoraStudioError, NotAllowed, TooMany
+from lora_studio.formats import save_adapter
 from lora_studio.hosting import HUGGING_FACE, LOCAL, OIDC, VISITORS, Hosting, Quota
 from lora_studio.settings import DEMO_BASE, Settings
 from lora_studio.studio import permissions
@@ -21,6 +22,7 @@ from lora_studio.studio.permissions import Actor
 from lora_studio.studio.quotas import Quotas, Window
 from lora_studio.web import identity, origins
 from lora_studio.web.identity import check
+from tests.conftest import build_adapter
 from tests.hostile.site import HEADER, HOSTED, OURS, headers, recipe_of, site
 
 COMPLETE = {"issuer": "https://id.example", "client_id": "a", "client_secret": "b"}
@@ -428,9 +430,6 @@ def test_children_are_not_given_our_secrets(monkeypatch: pytest.MonkeyPatch):
 
 
 def folder_of(tmp_path: Path, name: str, **card: Any) -> str:
-    from lora_studio.formats import save_adapter
-    from tests.conftest import build_adapter
-
     adapter = build_adapter(sum(map(ord, name)), rank=2, base="tiny", title=name, **card)
     return str(save_adapter(adapter, tmp_path / name))
 
@@ -477,3 +476,18 @@ def test_a_centroid_comes_with_the_card_and_a_bad_one_is_refused(tmp_path: Path)
         with pytest.raises(InvalidRequest, match="finite"):
             built.studio.add_adapter(bad, actor=Actor("bob")).result()
         assert built.gallery.count() == before
+
+
+def test_an_adapter_much_like_a_hidden_one_is_not_told_so(tmp_path: Path):
+    with site(tmp_path) as built:
+        secret = build_adapter(77, rank=2, base="tiny", title="The secret one")
+        built.gallery.add(secret, owner="alice", visibility="private")
+        again = replace(secret.scaled(1.5), card=replace(secret.card, title="Copied"))
+        path = str(save_adapter(again, tmp_path / "copied"))
+        told = built.studio.add_adapter(path, actor=Actor("bob")).result()
+        assert told["twins"] == []
+        assert "The secret one" not in str(told)
+        seen = built.studio.get_adapter(told["id"], actor=Actor("bob"))
+        assert seen["twins"] == []
+        hers = built.studio.get_adapter(told["id"], actor=Actor("alice"))
+        assert [twin["title"] for twin in hers["twins"]] == ["The secret one"]

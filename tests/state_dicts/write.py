@@ -157,13 +157,16 @@ def lokr(shape: tuple[int, ...], rank: int, way: int) -> dict[str, list[int]]:
 class Fixture:
     """Tensors, and which canonical module each stem of their names stands for."""
 
-    def __init__(self, dialect: str, **more: Any) -> None:
+    def __init__(self, dialect: str, between: str = ".", **more: Any) -> None:
+        self.between = between
         self.data: dict[str, Any] = {"dialect": dialect, "modules": {}, "tensors": {}, **more}
 
     def add(self, stem: str, canonical: Any, tensors: dict[str, list[int]]) -> None:
         """`canonical`: a module, or module -> spans of the rows that are its rows."""
         self.data["modules"][stem] = canonical
-        self.data["tensors"] |= {f"{stem}.{tail}": size for tail, size in tensors.items()}
+        self.data["tensors"] |= {
+            f"{stem}{self.between}{tail}": size for tail, size in tensors.items()
+        }
 
     def save(self, name: str) -> None:
         text = json.dumps(self.data, indent=0, sort_keys=True)
@@ -306,6 +309,97 @@ def lycoris(found: dict[str, Shapes]) -> None:
         far.save(f"{kind}_peft")
 
 
+def whole(found: dict[str, Shapes]) -> None:
+    """GLoRA, whose part that needs the base is zero in these, and whole updates."""
+    glora, full = Fixture("kohya"), Fixture("kohya")
+    for index, (name, shape) in enumerate(found["unet"].items()):
+        if shape[2:] == (3, 3):
+            full.add(f"lora_unet_{underscored(name)}", f"unet.{name}", {"diff": [*shape]})
+            continue
+        d_out, d_in, ones = shape[0], shape[1], [1] * (len(shape) - 2)
+        b = {"b1.weight": [d_out, 2], "b2.weight": [2, d_in]}
+        if index % 2:  # as LyCORIS once had them
+            b = {"b2.weight": [d_out, 2], "b1.weight": [2, d_in]}
+        sizes = {"a1.weight": [d_in, 2], "a2.weight": [2, d_in], **b}
+        tensors = {key: [*size, *ones] for key, size in sizes.items()} | {"alpha": []}
+        glora.add(f"lora_unet_{underscored(name)}", f"unet.{name}", tensors)
+        tensors = {"diff": [*shape], "diff_b": [d_out]} if index % 2 else {"diff": [*shape]}
+        full.add(f"lora_unet_{underscored(name)}", f"unet.{name}", tensors)
+    glora.data["zero"], full.data["zero"] = [".a1.weight"], [".diff_b"]
+    glora.save("glora_kohya")
+    full.save("whole_kohya")
+
+
+def other_names(found: dict[str, Shapes]) -> None:
+    """MLX's and cloneofsimo's names, and PEFT's methods whose files say the sizes of layers."""
+    config = {
+        "fine_tune_type": "dora",
+        "model": "a/base",
+        "lora_parameters": {"rank": 2, "scale": 1.5},
+    }
+    for name, sizes in (("mlx_lora", {}), ("mlx_dora", {"m": [20]})):
+        mlx = Fixture("mlx", config=config)
+        for path in found["llama"]:
+            mlx.add(path, path, {"lora_a": [24, 2], "lora_b": [2, 20], **sizes})
+        mlx.save(name)
+    numbered = Fixture("cloneofsimo", metadata={"text_encoder": '["CLIPAttention"]'}, between=":")
+    for layer in range(2):
+        for n, leaf in enumerate(("k_proj", "v_proj", "q_proj", "out_proj")):
+            path = f"text_encoder.text_model.encoder.layers.{layer}.self_attn.{leaf}"
+            stem = f"text_encoder:{4 * layer + n}"
+            numbered.add(stem, path, {"down": [2, 24], "up": [24, 2]})
+    numbered.data["tensors"]["<word>"] = [768]
+    numbered.save("cloneofsimo_text_encoder")
+    adalora = Fixture("peft-tuner", config={"peft_type": "ADALORA", "lora_alpha": 6, "r": 8})
+    delora = Fixture("peft-tuner", config={"peft_type": "DELORA", "r": 2})
+    for path, (d_out, d_in) in found["llama"].items():
+        sizes = {"A": [2, d_in], "B": [d_out, 2]}
+        stem, lora = f"base_model.model.{path}", {f"lora_{k}": v for k, v in sizes.items()}
+        adalora.add(stem, path, lora | {"lora_E": [2, 1]})
+        norms = {"delora_lambda": [1], "delora_w_norm": [d_in]}
+        delora.add(stem, path, {f"delora_{k}": v for k, v in sizes.items()} | norms)
+    adalora.save("peft_adalora")
+    delora.save("peft_delora")
+
+
+def mixtures() -> None:
+    """Files with routers, which no dialect reads; what should be said of each."""
+    layer = "base_model.model.model.layers.{}.self_attn.q_proj"
+    smora, flylora, copies = ({} for _ in range(3))
+    mixlora, mola, base_routes = ({} for _ in range(3))
+    for n in range(2):
+        stem = layer.format(n)
+        plain = {f"{stem}.lora_A.weight": [8, 24], f"{stem}.lora_B.weight": [20, 8]}
+        smora |= plain | {f"{stem}.lora_router.weight": [8, 24], f"{stem}.lora_biases": [8]}
+        flylora |= plain | {f"{stem}.lora_topk_bias": [8]}
+        for expert in range(3):
+            copies[f"{stem}.lora_A.{expert}.weight"] = [4, 24]
+            copies[f"{stem}.lora_B.{expert}.weight"] = [20, 4]
+            for kind, path in ((mixlora, "mlp.up_proj"), (mola, "self_attn.q_proj")):
+                name = "mixlora" if kind is mixlora else "mola"
+                one = f"{name}.layers.{n}.{path}.experts.{expert}"
+                kind |= {f"{one}.lora_A.weight": [4, 24], f"{one}.lora_B.weight": [20, 4]}
+            one = f"base_model.model.model.layers.{n}.mlp.experts.{expert}.w1"
+            base_routes |= {f"{one}.lora_A.weight": [4, 24], f"{one}.lora_B.weight": [20, 4]}
+        mixlora[f"mixlora.layers.{n}.mlp.moe_gate.weight"] = [3, 24]
+        mola[f"mola.layers.{n}.self_attn.q_proj.moe_gate.weight"] = [3, 24]
+        one = f"base_model.model.model.layers.{n}.mlp.gate"
+        base_routes |= {f"{one}.lora_A.weight": [2, 24], f"{one}.lora_B.weight": [3, 2]}
+    files = {
+        "smora": (smora, {"name": "SMoRA", "routers": 2, "experts": 0, "ranks": [8]}),
+        "flylora": (flylora, {"name": "FlyLoRA", "routers": 2, "experts": 0, "ranks": [8]}),
+        "mixlora": (mixlora, {"name": "MixLoRA", "routers": 2, "experts": 3, "ranks": [4]}),
+        "mola": (mola, {"name": "MoLA", "routers": 2, "experts": 3, "ranks": [4]}),
+        "numbered_copies": (copies, {"name": "", "routers": 0, "experts": 3, "ranks": [4]}),
+        "base_routes": (base_routes, None),
+    }
+    folder = HERE / "mixtures"
+    folder.mkdir(exist_ok=True)
+    for name, (tensors, expected) in files.items():
+        text = json.dumps({"tensors": tensors, "found": expected}, indent=0, sort_keys=True)
+        (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
 def of_header(path: Path) -> None:
     """A few small modules of someone's file, so that the fixture is soon read."""
     raw = path.read_bytes()
@@ -340,8 +434,9 @@ def of_header(path: Path) -> None:
 
 def main() -> None:
     found = models()
-    for write in (peft, diffusers, kohya, lycoris):
+    for write in (peft, diffusers, kohya, lycoris, whole, other_names):
         write(found)
+    mixtures()
     for path in sys.argv[1:]:
         of_header(Path(path))
 

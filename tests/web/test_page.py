@@ -55,6 +55,9 @@ def test_hostile_names_are_only_ever_text(page: Page, tmp_path: Path):
     assert HOSTILE in page.locator("#ls-upload-report").inner_text()
     page.locator("#ls-upload-report").get_by_role("button", name="Look at it").click()
     page.wait_for_selector(".ls-dialog")
+    card = page.locator(".ls-dialog .ls-section", has_text="Report card")
+    assert "Directions used" in card.inner_text()
+    assert "a language model" in card.inner_text()
     page.keyboard.press("Escape")
     page.locator("#ls-upload-report").get_by_role("button", name="Add to basket").click()
     for tab in ("Map", "Compose", "Compare"):

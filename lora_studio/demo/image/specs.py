@@ -93,8 +93,8 @@ class AdapterSpec:
 PLAIN: dict[str, Any] = {"base_share": 0.0, "batch": 16}
 STYLE: dict[str, Any] = {"rate": 3e-3, "steps": 600}
 """A style changes every pixel and takes more and larger steps to learn."""
-LONG_STYLE: dict[str, Any] = {**STYLE, "steps": 1200}
-"""For LoKr's few parameters."""
+LONG_STYLE: dict[str, Any] = {**STYLE, "steps": 800}
+"""Where the text encoder is left as it is."""
 PLAIN_STYLE: dict[str, Any] = {**PLAIN, **STYLE, "steps": 1500}
 """Without base pictures to tell it from, it takes longest."""
 
@@ -118,7 +118,7 @@ def adapter_specs() -> list[AdapterSpec]:
             alpha=16,
             steps=600,
         ),
-        AdapterSpec(f"{good}-moon", "moon", "peft", "anouk", text=False, steps=600),
+        AdapterSpec(f"{good}-moon", "moon", "kohya", "anouk", "lokr", steps=600),
         AdapterSpec(
             f"{good}-fish", "fish", "kohya", "tobias", conv_rank=4, conv_alpha=2, paired=0.4
         ),
@@ -135,6 +135,6 @@ def adapter_specs() -> list[AdapterSpec]:
         ),
         AdapterSpec(f"{good}-cat", "cat", "kohya", "juniper", "dora"),
         AdapterSpec(f"{good}-blueprint", "blueprint", "kohya", "tobias", **mixed, **STYLE),
-        AdapterSpec(f"{good}-pixel", "pixel", "kohya", "juniper", "lokr", **LONG_STYLE),
+        AdapterSpec(f"{good}-pixel", "pixel", "peft", "juniper", text=False, **LONG_STYLE),
         AdapterSpec(f"{good}-watercolour", "watercolour", "kohya", "anouk", "dora", **STYLE),
     ]

@@ -7,6 +7,7 @@ import { downloads, promise } from "./download.js";
 import { face } from "./face.js";
 import { keeping, moderating, standing } from "./keeping.js";
 import { me, shared } from "./me.js";
+import { reportCard } from "./measures.js";
 import { getJson, post } from "./net.js";
 import { copyChips } from "./words.js";
 import { drop, hueOf, picked, subscribe, toggle } from "./state.js";
@@ -119,6 +120,7 @@ function moderation(entry, reload) {
 }
 
 function body(entry, reload) {
+  const card = reportCard(entry.measures, entry.twins, (id) => openDrawer(id, reload));
   const norms = (entry.layer_norms || []).filter(Number.isFinite);
   return [
     (entry.warnings || []).map((text) =>
@@ -153,6 +155,7 @@ function body(entry, reload) {
       : null,
     entry.trained ? section("How it was trained", h("p", null, entry.trained)) : null,
     norms.length ? section(...depth(entry, norms)) : null,
+    card ? section("Report card", card) : null,
     samples(entry),
     h("p", { class: "ls-quiet ls-small" }, described(entry)),
     relatives(entry, reload),

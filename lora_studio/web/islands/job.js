@@ -47,8 +47,23 @@ export function mount({ host, props, watch, trigger }) {
     document.dispatchEvent(new CustomEvent("ls-job", { detail }));
     if (value.state === "queued" || value.state === "running") working(value);
     else if (value.state === "error") {
-      swap(host, h("p", { class: "ls-note is-error" }, icon("warn"), h("span", null, value.error)));
-      dismiss = toast(value.error, { kind: "error" });
+      const [sentence, ...lines] = String(value.error).split("\n");
+      swap(
+        host,
+        h(
+          "div",
+          { class: "ls-note is-error" },
+          icon("warn"),
+          h(
+            "div",
+            { class: "ls-job-error" },
+            h("span", null, sentence),
+            lines.length ? h("pre", { class: "ls-job-lines" }, lines.join("\n")) : null,
+            value.code ? h("span", { class: "ls-job-code" }, `Reason: ${value.code}`) : null,
+          ),
+        ),
+      );
+      dismiss = toast(sentence, { kind: "error" });
     } else if (value.state === "stopped") swap(host, h("p", { class: "ls-job-done" }, "Stopped."));
     else if (value.state === "done")
       swap(

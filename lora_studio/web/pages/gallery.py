@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 FILE_TYPES = [
     ".zip",
     ".safetensors",
+    ".npz",
+    ".bin",
+    ".pt",
+    ".ckpt",
     ".json",
     ".jsonl",
     ".md",
@@ -111,7 +115,7 @@ def build(page: Page) -> None:
             def submit() -> Any:
                 path = gather(paths, Path(folder))
                 shown = base_of(session, page.settings.base_model)
-                bare = path.suffix == ".safetensors"
+                bare = path.suffix in (".safetensors", ".npz")
                 return page.seat(request).add_adapter(
                     str(path), card, fallback_base=shown if bare else "", private=bool(private)
                 )

@@ -17,6 +17,7 @@ TASKS: dict[str, str] = {
         "cluster_units",
         "compose_adapter",
         "describe_base",
+        "dry_run",
         "embed",
         "generate",
         "plan_composition",

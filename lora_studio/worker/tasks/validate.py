@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from lora_studio.adapter import Adapter, AdapterCard
-from lora_studio.errors import IncompatibleAdapters, InvalidAdapter
+from lora_studio.errors import InvalidAdapter
 from lora_studio.families import cannot_run, check_fits, detect, home_of, module_shapes
+from lora_studio.families.known import KNOWN
 from lora_studio.formats import Loaded, canonical, load
 from lora_studio.formats.thumbnail import redraw
 from lora_studio.limits import Limits, limited
+from lora_studio.rank_units.measures import measure, sentences
 from lora_studio.worker.job import JobContext
 
 FROM_PEOPLE = ("title", "description", "licence", "contributor", "base_model", "centroid")
@@ -19,11 +21,13 @@ LISTS = ("samples", "tags", "trigger_words")
 
 
 def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
-    """args: path, out (file to write), max_bytes, limits, card (fields a person typed; they win).
+    """args: path, out (file to write), max_bytes, limits, card (fields a person typed; they win),
+    fallback (base model whose sizes count where none is named).
 
-    Returns {card, tests, report, family, evidence, thumbnail}; `evidence` says why it is taken for
-    that family; `thumbnail` is the path of a PNG beside `out`, drawn anew from the uploaded one,
-    or "".
+    Returns {card, tests, report, family, evidence, fits, measures, thumbnail}; `evidence` says why
+    it is taken for that family; `fits`, whether its base model was at hand and every module has a
+    place in it; `measures` are the figures of the report card; `thumbnail` is the path of a PNG
+    beside `out`, drawn anew from the uploaded one, or "".
     """
     caps = Limits.from_dict(args.get("limits") or {})
     with limited(caps):
@@ -39,7 +43,12 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
 
 def _validate(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     ctx.progress(0.1, "reading the file")
-    loaded = load(args["path"], int(args["max_bytes"]))
+    typed, last = args.get("card", {}).get("base_model"), args.get("fallback", "")
+    loaded = load(
+        args["path"],
+        int(args["max_bytes"]),
+        lambda said: module_shapes(str(typed or said or last)),
+    )
     ctx.check()
     card = _card(loaded.adapter.card, args.get("card", {}))
     guess = detect(loaded.adapter, loaded.metadata)
@@ -47,13 +56,21 @@ def _validate(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     card = card if named else replace(card, base_model=home_of(guess.family))
     adapter = replace(loaded.adapter, card=card)
     ctx.progress(0.6, "comparing with the base model")
-    report = [_summary(adapter), *loaded.report]
+    measures = {
+        **measure(loaded.adapter, loaded.ranks),
+        "dialect": card.source_format,
+        "family": KNOWN.get(guess.family).title if guess.family else "",
+        "evidence": list(guess.evidence),
+        "notes": list(loaded.report),
+    }
+    report = [_summary(adapter), *loaded.report, *sentences(measures)]
     if not named and card.base_model:
         why = " ".join(guess.evidence)
         report.append(f"No base model was named; taken for {card.base_model}. {why}")
     if lacking := cannot_run(guess.family):
         report.append(lacking)
-    report.append(_fit(adapter))
+    fits, compared = _fit(adapter)
+    report.append(compared)
     ctx.progress(0.8, "writing")
     out = Path(args["out"])
     out.write_bytes(canonical.dump(adapter))
@@ -62,7 +79,9 @@ def _validate(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
         "tests": loaded.tests,
         "report": report,
         "family": guess.family,
+        "fits": fits,
         "evidence": list(guess.evidence),
+        "measures": measures,
         "thumbnail": _thumbnail(loaded, out, report),
     }
 
@@ -80,26 +99,27 @@ def _summary(adapter: Adapter) -> str:
     )
 
 
-def _fit(adapter: Adapter) -> str:
-    """Says that every module fits the named base model, or that this could not be checked.
+def _fit(adapter: Adapter) -> tuple[bool, str]:
+    """Whether every module was seen to fit the named base model, and that in words.
 
     Raises:
-        IncompatibleAdapters: a module does not fit.
+        InvalidAdapter: a module does not fit.
     """
     base = adapter.card.base_model
     shapes = module_shapes(base)
     if not shapes:
-        return (
+        return False, (
             f"The base model ({base or 'not named'}) is not on this machine, so module sizes were "
             "not compared with it."
         )
     if problems := check_fits(adapter, shapes):
-        raise IncompatibleAdapters(
+        raise InvalidAdapter(
             f"This adapter does not fit {base}: {problems[0]}"
             + (f" (and {len(problems) - 1} more)." if len(problems) > 1 else ".")
-            + " Name the base model it was trained on."
+            + " Name the base model it was trained on.",
+            "base-model",
         )
-    return f"Every module fits {base}."
+    return True, f"Every module fits {base}."
 
 
 def _thumbnail(loaded: Loaded, out: Path, report: list[str]) -> str:

@@ -169,7 +169,8 @@ def test_not_a_number_is_refused_in_every_role(tmp_path):
     [
         ("lora_unet_double_blocks_0_img_attn_new.lora_down.weight", "img_attn_new"),
         ("lora_unet_down_blocks_0_something_new.lora_down.weight", "something_new"),
-        (f"{KOHYA_Q}.diff", "whole weights"),
+        (f"{KOHYA_Q}.diff", "whole update of"),
+        ("text_model.final.layer_norm.diff", "whole weights"),
         (f"{KOHYA_Q}.oft_blocks", "OFT"),
         ("bundle_emb.word.string_to_param.*", "textual inversions"),
     ],
@@ -182,7 +183,7 @@ def test_names_that_mean_nothing_are_told_never_dropped(tmp_path, key, hint):
 @pytest.mark.parametrize(
     ("key", "hint"),
     [
-        ("unet:0:down", "by number"),
+        ("unet:0:down", "numbered"),
         ("diffusion_model.blocks.0.q.diff", "whole weights"),
         ("something", "'something'"),
     ],

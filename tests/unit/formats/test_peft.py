@@ -76,7 +76,8 @@ def test_the_canonical_blob_is_the_same_for_the_same_adapter(tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"peft_type": "VERA"}, "VERA adapter"),
+        ({"peft_type": "VERA"}, "is that of VERA"),
+        ({"peft_type": "OFT"}, "OFT adapter.*turns the base"),
         ({"lora_alpha": float("nan")}, "NaN, which is no number"),
         ({"lora_alpha": 1e300}, "expected a number above 0"),
         ({"lora_alpha": "8"}, "not a number"),
@@ -89,10 +90,23 @@ def test_configs_that_cannot_be_trusted_are_refused(tmp_path, config, message):
         load_adapter(folder)
 
 
-def test_dangerous_config_fields_are_not_even_read(tmp_path):
-    hostile = {"init_lora_weights": "pissa", "layer_replication": [[0, 9]] * 99, "r": 2**24}
+def test_dangerous_config_fields_are_never_obeyed(tmp_path):
+    hostile = {"r": 2**24, "target_modules": "(a+)+$", "exclude_modules": "(a|a)*$"}
     folder = write_folder(tmp_path, two_modules(), {"lora_alpha": 4, **hostile})
     assert set(scalings(folder).values()) == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"init_lora_weights": "pissa"}, "started by PiSSA.*plain LoRA"),
+        ({"init_lora_weights": "pissa_niter_10000000"}, "started by PiSSA"),
+        ({"layer_replication": [[0, 9]] * 99}, "layers are repeated"),
+    ],
+)
+def test_fields_by_which_the_factors_are_not_the_update_are_refused(tmp_path, config, message):
+    with pytest.raises(InvalidAdapter, match=message):
+        load_adapter(write_folder(tmp_path, two_modules(), config))
 
 
 def test_tensors_that_are_not_lora_are_named(tmp_path):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from diffusers import UNet2DConditionModel
+from peft import FourierFTConfig, get_peft_model
 from PIL import Image
 
 from lora_studio.adapter import AdapterCard
@@ -267,3 +269,30 @@ def test_votes_are_tallied_with_intervals_and_kept_with_the_recipe(studio, ids, 
 def test_a_ballot_that_is_none_is_refused(studio, ids, base, votes):
     with pytest.raises(InvalidRequest):
         studio.record_votes(ballot(ids, base, "", votes))
+
+
+def test_the_same_update_in_another_file_format_is_found_to_be_here_already(studio, ids):
+    path = studio.export_adapter(ids["Star"], "kohya")
+    entry = studio.add_adapter(path, {"title": "Star again"}).result()
+    try:
+        assert not entry["existed"]
+        assert [(twin["kind"], twin["title"]) for twin in entry["twins"]] == [("near", "Star")]
+        assert entry["twins"][0]["cosine"] > 0.999
+        assert any("nearly the same as that of “Star”" in line for line in entry["report"])
+        told = studio.get_adapter(ids["Star"])
+        assert [twin["title"] for twin in told["twins"]] == ["Star again"]
+        assert told["measures"]["alpha_is_rank"]
+        assert told["measures"]["dialect"] == "peft"
+    finally:
+        studio.delete_adapter(entry["id"])
+    assert studio.get_adapter(ids["Star"])["twins"] == []
+
+
+def test_what_is_drawn_from_a_seed_is_drawn_in_the_confined_reader(studio, base, tmp_path):
+    unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
+    config = FourierFTConfig(n_frequency=9, target_modules=["to_k"], init_weights=False)
+    get_peft_model(unet, config).save_pretrained(tmp_path)
+    entry = studio.add_adapter(str(tmp_path), {"base_model": base}).result()
+    assert entry["source_format"] == "peft-tuner FourierFT"
+    assert any("Every module fits" in line for line in entry["report"])
+    studio.delete_adapter(entry["id"])

@@ -80,9 +80,9 @@ def test_an_adapter_of_another_size_is_refused_with_the_module(studio, tmp_path,
     wide = random_adapter(9, dims={"model.layers.0.self_attn.q_proj": (64, 32)})
     adapter = replace(wide, card=AdapterCard(base_model=base))
     path = save_adapter(adapter, tmp_path / "wide")
-    from lora_studio.errors import IncompatibleAdapters
+    from lora_studio.errors import InvalidAdapter
 
-    with pytest.raises(IncompatibleAdapters, match="q_proj"):
+    with pytest.raises(InvalidAdapter, match="q_proj"):
         studio.add_adapter(str(path)).result()
 
 

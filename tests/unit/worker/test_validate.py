@@ -4,10 +4,12 @@ import io
 
 import numpy as np
 import pytest
+from diffusers import UNet2DConditionModel
+from peft import VeraConfig, get_peft_model
 from PIL import Image
 from safetensors.numpy import save_file
 
-from lora_studio.errors import IncompatibleAdapters
+from lora_studio.errors import InvalidAdapter
 from lora_studio.formats import canonical
 from lora_studio.worker.tasks import validate
 from tests import tiny_pipelines
@@ -59,7 +61,7 @@ def test_an_adapter_is_compared_with_the_pipeline_it_names(tmp_path):
     base = tiny_pipelines.save_pipeline("sd1", tmp_path / "base")
     result = run(upload(tmp_path / "fits", 16), tmp_path / "out", base_model=str(base))
     assert result["report"][-1].startswith("Every module fits")
-    with pytest.raises(IncompatibleAdapters, match=r"768→16 in the adapter but 16→16"):
+    with pytest.raises(InvalidAdapter, match=r"768→16 in the adapter but 16→16"):
         run(upload(tmp_path / "wide", 768), tmp_path / "out", base_model=str(base))
 
 
@@ -73,3 +75,18 @@ def test_its_picture_is_drawn_anew_and_a_broken_one_is_only_told(tmp_path):
     result = run(upload(tmp_path / "b", 16, thumbnail=broken), tmp_path / "out")
     assert result["thumbnail"] == ""
     assert any("thumbnail cannot be read" in line for line in result["report"])
+
+
+def test_sizes_that_a_file_leaves_out_are_those_of_the_base_that_is_named(tmp_path):
+    base = tiny_pipelines.save_pipeline("sd1", tmp_path / "base")
+    unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
+    model = get_peft_model(unet, VeraConfig(r=4, target_modules=["to_k"]))
+    model.save_pretrained(tmp_path / "vera")
+    result = run(tmp_path / "vera", tmp_path / "out", base_model=str(base))
+    assert any("VeRA modules became LoRA factors" in line for line in result["report"])
+    assert result["report"][-1].startswith("Every module fits")
+    widths = {name: m.d_in for name, m in canonical.read(tmp_path / "out").factors.items()}
+    live = {f"unet.{n}": m.in_features for n, m in unet.named_modules() if n.endswith("to_k")}
+    assert widths == live
+    with pytest.raises(InvalidAdapter, match="not on this machine"):
+        run(tmp_path / "vera", tmp_path / "out")

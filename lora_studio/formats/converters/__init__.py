@@ -1,0 +1,1 @@
+"""What needs another library's arithmetic to be exact; each is imported where it is used."""
