@@ -96,6 +96,7 @@ class AdapterCard:
         source_format: the dialect it was read from ("peft", ...).
         parents: ids of the adapters it was composed from, if any.
         recipe: id of the recipe that made it, if any.
+        centroid: mean embedding of samples that were not sent, see `retrieval.centroids`.
     """
 
     title: str = ""
@@ -110,6 +111,7 @@ class AdapterCard:
     source_format: str = ""
     parents: tuple[str, ...] = ()
     recipe: str = ""
+    centroid: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form; tuples become lists."""

@@ -32,6 +32,14 @@ class NotFound(LoraStudioError):
     """No such adapter, recipe, method or base model."""
 
 
+class NotAllowed(LoraStudioError):
+    """The person who asks may not do this; says who may."""
+
+
+class TooMany(LoraStudioError):
+    """A quota or a rate limit is reached; says which, and when to come back."""
+
+
 class StorageFull(LoraStudioError):
     """The disk or a quota is full; nothing was lost, nothing was half written."""
 

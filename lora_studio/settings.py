@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lora_studio.hosting import Hosting
 from lora_studio.limits import Limits
 
 DEMO_BASE = "lora-studio-demo-text"
@@ -43,6 +44,7 @@ class Settings:
         job_deadline: seconds a job may take before its worker is killed.
         host, port: where the page is served.
         space_id: set on a Hugging Face Space, else "".
+        hosting: who may come in, and how much each may do.
     """
 
     data_dir: Path = field(default_factory=lambda: Path.cwd() / ".studio")
@@ -56,12 +58,13 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 7860
     space_id: str = ""
+    hosting: Hosting = field(default_factory=Hosting)
 
     @classmethod
     def from_env(cls) -> Settings:
         """Reads LORA_STUDIO_* variables (DATA, BASE, DEVICE, EMBEDDER, MAX_UPLOAD_MB, MAX_ROWS,
-        JOB_DEADLINE, HOST, PORT, and LIMIT_... for each of `Limits`) and SPACE_ID; what is unset
-        keeps its default."""
+        JOB_DEADLINE, HOST, PORT, and LIMIT_... for each of `Limits`), those of `Hosting` and
+        SPACE_ID; what is unset keeps its default."""
         env = os.environ
 
         def read(name: str, default: str) -> str:
@@ -81,6 +84,7 @@ class Settings:
             host=read("HOST", "0.0.0.0" if space else "127.0.0.1"),
             port=int(read("PORT", env.get("GRADIO_SERVER_PORT", "7860"))),
             space_id=space,
+            hosting=Hosting.from_env(),
         )
 
     @property

@@ -17,6 +17,7 @@ FLOORS = [
         "limits",
         "errors",
         "settings",
+        "hosting",
         "registry",
         "scratch",
         "supervisor",
@@ -42,6 +43,7 @@ HOMES = {
     "faiss": {"retrieval", "rank_units"},
     "gradio": {"web"},
     "sqlalchemy": {"gallery"},
+    "authlib": {"web"},
     "ray": {"worker"},
     "spaces": {"worker"},
 }

@@ -40,6 +40,7 @@ def parse(text: str) -> AdapterCard:
         samples=tuple(samples[:MAX_SAMPLES]),
         parents=tuple(_line(p) for p in _list(front.get("parents")))[:64],
         recipe=_line(front.get("recipe")),
+        centroid=_centroid(front.get("centroid")),
     )
 
 
@@ -57,6 +58,7 @@ def render(card: AdapterCard, body: str = "") -> str:
         "instance_prompt": ", ".join(card.trigger_words) or None,
         "parents": list(card.parents) or None,
         "recipe": card.recipe or None,
+        "centroid": card.centroid or None,
         "widget": [{"text": s} for s in card.samples] or None,
     }
     known = {key: value for key, value in front.items() if value is not None}
@@ -102,6 +104,10 @@ def _line(value: Any) -> str:
     """One line of text; "" for what is not a plain value, which YAML aliases could make huge."""
     plain = isinstance(value, str | int | float | bool)
     return " ".join(str(value).split())[:500] if plain else ""
+
+
+def _centroid(value: Any) -> str:
+    return " ".join(value.split()) if isinstance(value, str) else ""
 
 
 def _list(value: Any) -> list[Any]:

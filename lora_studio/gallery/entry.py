@@ -28,7 +28,8 @@ class Entry:
         modality: whether it adapts a model of text or of images.
         components: parts of the model it touches, such as ("text_encoder", "unet").
         thumbnail: digest of its picture, "" if it has none.
-        described_by: what places it in the search: its samples, its card, or nothing yet.
+        described_by: what places it in the search: its samples, its card, a
+            centroid its contributor computed, or nothing yet.
         created: ISO 8601 in UTC.
         damaged: whether its file was found missing or altered; then no search finds it.
         measures: the figures of its report card, see `rank_units.measures.measure`, with `dialect`,
@@ -46,6 +47,7 @@ class Entry:
     samples: tuple[str, ...] = ()
     parents: tuple[str, ...] = ()
     recipe: str = ""
+    centroid: str = ""
     trigger_words: tuple[str, ...] = ()
     source_format: str = ""
     ranks: tuple[int, ...] = ()
@@ -60,7 +62,7 @@ class Entry:
     modality: Modality = "text"
     components: tuple[str, ...] = ("model",)
     thumbnail: str = ""
-    described_by: Literal["samples", "card", ""] = ""
+    described_by: Literal["samples", "card", "centroid", ""] = ""
     kind: EntryKind = "uploaded"
     owner: str = ""
     visibility: str = "public"
@@ -87,6 +89,35 @@ class Entry:
     def card(self) -> AdapterCard:
         """The adapter's card as it was stored."""
         return AdapterCard(**{f.name: getattr(self, f.name) for f in fields(AdapterCard)})
+
+
+def state_of(entry: Entry) -> dict[str, Any]:
+    """What the audit log says of an adapter that comes or goes."""
+    return {
+        "title": entry.title,
+        "owner": entry.owner,
+        "visibility": entry.visibility,
+        "review_state": entry.review_state,
+    }
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """Whose search it is: what is not shown to everyone is shown to its owner.
+
+    Args:
+        owner: id of the person, "" for one who has not signed in.
+        everything: whether all is theirs, as in a studio without sign-in.
+        reviewed: whether only what a moderator has looked at may be found, or is their own; what is
+            chosen for people without being asked for is chosen so.
+    """
+
+    owner: str = ""
+    everything: bool = False
+    reviewed: bool = False
+
+
+EVERYONE = Viewer()
 
 
 @dataclass(frozen=True)

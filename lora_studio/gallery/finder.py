@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from lora_studio.errors import LoraStudioError
-from lora_studio.gallery.entry import Entry, Hit, SearchResult
+from lora_studio.gallery.entry import EVERYONE, Entry, Hit, SearchResult, Viewer
 from lora_studio.gallery.placements import Placements
 from lora_studio.gallery.ranking import Query, Ranking, rank
 from lora_studio.gallery.shelf import Filters, Shelf
@@ -92,7 +92,7 @@ class Finder:
         """One page of hits with the facets of all of them."""
         with self._lock:
             self._refresh()
-            shown = self._shelf.shown()
+            shown = self._shelf.shown(query.viewer)
             masks = self._shelf.masks(query.filters)
             allowed = shown.copy()
             for mask in masks.values():
@@ -111,11 +111,12 @@ class Finder:
         filters: Filters,
         among: Iterable[str] | None = None,
         exclude: Iterable[str] = (),
+        viewer: Viewer = EVERYONE,
     ) -> list[Hit]:
         """The k adapters whose vector is nearest to `vector` (dim,)."""
         with self._lock:
             self._refresh()
-            mask = self._shelf.shown() & ~self._shelf.among(exclude)
+            mask = self._shelf.shown(viewer) & ~self._shelf.among(exclude)
             if among is not None:
                 mask &= self._shelf.among(among)
             for each in self._shelf.masks(filters).values():
@@ -123,11 +124,13 @@ class Finder:
             found = [(self._shelf.ids[s], c) for s, c in self._shelf.nearest(vector, k, mask)]
         return self._hits(found, vector, {})
 
-    def alike(self, sketch: np.ndarray, exclude: str, limit: int) -> list[Entry]:
-        """Adapters that can be found and whose sketch is like `sketch`, the likest first."""
+    def alike(
+        self, sketch: np.ndarray, exclude: str, limit: int, viewer: Viewer = EVERYONE
+    ) -> list[Entry]:
+        """Adapters that `viewer` can find and whose sketch is like `sketch`, the likest first."""
         with self._lock:
             self._refresh()
-            mask = self._shelf.shown() & ~self._shelf.among([exclude])
+            mask = self._shelf.shown(viewer) & ~self._shelf.among([exclude])
             ids = [self._shelf.ids[slot] for slot in self._shelf.sketches.like(sketch, mask, limit)]
         entries = self._read(ids)
         return [entries[i] for i in ids if i in entries]

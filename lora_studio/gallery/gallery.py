@@ -6,22 +6,27 @@ and the row is committed before a method returns.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import delete
+
 from lora_studio.adapter import Adapter
-from lora_studio.errors import InvalidAdapter, LoraStudioError, NotFound
+from lora_studio.errors import InvalidAdapter, LoraStudioError, NotAllowed, NotFound
 from lora_studio.formats import canonical
+from lora_studio.gallery import audit
 from lora_studio.gallery.blobs import PICTURES, BlobStore, digest, sync
-from lora_studio.gallery.entry import Entry, EntryKind
+from lora_studio.gallery.entry import EVERYONE, Entry, EntryKind, Viewer, state_of
 from lora_studio.gallery.failures import maybe_committed, storage_errors
 from lora_studio.gallery.finder import Finder
 from lora_studio.gallery.ingest import describe
+from lora_studio.gallery.moderated import Allowance, Moderated, Review, Visibility, reports
 from lora_studio.gallery.presence import Presence
-from lora_studio.gallery.searchable import Searchable
 from lora_studio.gallery.store import Store
 from lora_studio.gallery.tables import DATABASE, FOLDER
 from lora_studio.gallery.twins import Twin, twins
@@ -40,8 +45,10 @@ MAX_TWINS = 8
 
 log = logging.getLogger(__name__)
 
+_VERBS: dict[EntryKind, str] = {"uploaded": "upload", "composed": "compose", "demo": "ship"}
 
-class Gallery(Searchable):
+
+class Gallery(Moderated):
     """Adapters, their cards, vectors, tests and recipes. Safe to use from several threads.
 
     Use `Gallery.open`. Methods that take an id accept its first 8 characters or more.
@@ -117,7 +124,9 @@ class Gallery(Searchable):
         adapter: Adapter,
         *,
         owner: str = "",
-        visibility: str = "public",
+        visibility: Visibility = "public",
+        review: Review = "unreviewed",
+        allowance: Allowance | None = None,
         tests: Sequence[Mapping[str, Any]] = (),
         recipe: str | None = None,
         kind: EntryKind | None = None,
@@ -126,10 +135,13 @@ class Gallery(Searchable):
     ) -> Entry:
         """Stores an adapter; when this returns, it survives a crash.
 
-        An adapter that is there already is returned as it is; one that was deleted is replaced.
+        An adapter that is there already is returned as it is; one that its owner deleted is
+        replaced.
 
         Args:
-            visibility: "public", or anything else to keep it out of searches.
+            visibility: "public", or "private" or "unlisted" to keep it out of searches.
+            review: "unreviewed" keeps it out of what is chosen for people other than its owner.
+            allowance: what the owner may add; None for no limit.
             kind: where it came from; by default "composed" for one with a recipe or parents, "demo"
                 for those owned by "demo", else "uploaded".
             thumbnail: its picture as `thumbnails.thumbnail` wrote it, or nothing.
@@ -137,8 +149,13 @@ class Gallery(Searchable):
 
         Raises:
             StorageFull: there is no room; nothing was kept.
+            TooMany: the allowance is used up; nothing was kept.
+            NotAllowed: a moderator holds these very weights back.
         """
-        known = self._finder.find(adapter.id)
+        name = self.id_for(adapter.id, owner)
+        known = self._finder.find(name)
+        if known and known.review_state == "quarantined":
+            raise NotAllowed("A moderator has taken these weights out of this gallery.")
         usable = known and not (known.deleted or known.damaged)
         if known and usable and self._blobs.intact(self._finder.blob(known.id)):
             return known
@@ -148,33 +165,50 @@ class Gallery(Searchable):
         entry = describe(
             adapter, len(data), recipe or "", kind, owner, visibility, picture, measures
         )
+        entry = replace(entry, id=name, review_state=review)
         try:
             for place, content in files:
                 place.put(content)
-            self._commit(entry, files, tests)
+            kept = self._commit(entry, files, tests, allowance)
         except BaseException as error:
             if not maybe_committed(error):
                 self._discard(files)
             raise
-        return self.get(entry.id)
+        return self.get(kept)
+
+    def id_for(self, adapter_id: str, owner: str) -> str:
+        """The id an adapter gets when `owner` adds it: its own, unless somebody else keeps the same
+        weights to themselves; that they do is not to be learnt from adding them."""
+        return _id_for(self._finder.find(adapter_id), adapter_id, owner)
 
     def _commit(
         self,
         entry: Entry,
         files: Sequence[tuple[BlobStore, bytes]],
         tests: Sequence[Mapping[str, Any]],
-    ) -> None:
+        allowance: Allowance | None,
+    ) -> str:
+        """Writes the row and its line in the audit log; returns the id it has."""
         with self._store.write() as connection:
             for place, content in files:
                 if place.size(digest(content)) is None:  # removed by a sweep since it was put
                     place.put(content)
             sha = digest(files[0][1])
             known = self._store.find(connection, entry.id)
+            if known and (name := _id_for(known.entry, entry.id, entry.owner)) != entry.id:
+                entry = replace(entry, id=name)  # somebody was faster, and keeps it to themselves
+                known = self._store.find(connection, name)
             if known and not known.entry.deleted:
                 stored = {"blob": sha, "bytes": entry.bytes, "damaged": None}
                 self._store.touch(connection, entry.id, **stored)
-            else:
-                self._store.insert(connection, entry, sha, tests)
+                return entry.id
+            if allowance:
+                allowance.check(connection, entry.owner, _VERBS[entry.kind], entry.bytes)
+            self._store.insert(connection, entry, sha, tests)
+            self._finder.placements.put_centroid(connection, entry)
+            by = "studio" if entry.kind == "demo" else entry.owner
+            audit.record(connection, by, _VERBS[entry.kind], entry.id, {}, state_of(entry))
+        return entry.id
 
     def _discard(self, files: Sequence[tuple[BlobStore, bytes]]) -> None:
         try:
@@ -196,14 +230,14 @@ class Gallery(Searchable):
         entry = self._live(adapter_id)
         return canonical.read(self.blob_path(entry.id), card=entry.card())
 
-    def twins(self, adapter_id: str) -> list[Twin]:
-        """Adapters that can be found and are the same or nearly, whatever their rank, basis, base
-        or file format; none for an adapter that is older than sketches are."""
+    def twins(self, adapter_id: str, viewer: Viewer = EVERYONE) -> list[Twin]:
+        """Adapters that `viewer` can find and are the same or nearly, whatever their rank, basis,
+        base or file format; none for an adapter that is older than sketches are."""
         entry = self._live(adapter_id)
         vector = unpack(str(entry.measures.get("sketch") or ""))
         if vector is None:
             return []
-        likely = self._finder.alike(vector, entry.id, MAX_TWINS)
+        likely = self._finder.alike(vector, entry.id, MAX_TWINS, viewer)
         return twins(entry, likely, self.adapter, self._cosines)
 
     def blob_path(self, adapter_id: str) -> Path:
@@ -228,23 +262,29 @@ class Gallery(Searchable):
         """Test prompts stored with an adapter: [{"prompt", "target"}], empty if it has none."""
         return self._store.tests(self._live(adapter_id).id)
 
-    def delete(self, adapter_id: str) -> Entry:
+    def delete(self, adapter_id: str, by: str = "") -> Entry:
         """Marks an adapter as deleted; `restore` undoes it for seven days."""
-        return self._tombstone(adapter_id, time.time())
+        return self._change(adapter_id, by, "delete", deleted=time.time())
 
-    def restore(self, adapter_id: str) -> Entry:
+    def restore(self, adapter_id: str, by: str = "") -> Entry:
         """Takes a deletion back."""
-        return self._tombstone(adapter_id, None)
+        return self._change(adapter_id, by, "restore", deleted=None)
 
-    def purge(self, adapter_id: str) -> Entry:
+    def damaged(self) -> list[Entry]:
+        """Adapters no search finds because their file is missing or altered."""
+        return self._finder.damaged()
+
+    def purge(self, adapter_id: str, by: str = "") -> Entry:
         """Removes an adapter for good, deleted or not: its row and, at once, its files.
 
         Files that another adapter shares stay. There is no way back but a copy of the gallery.
         """
         entry = self.get(adapter_id)
         gone = [(self._blobs, self._finder.blob(entry.id)), (self._pictures, entry.thumbnail)]
-        self._store.purge(adapter_id=entry.id)
         with self._store.write() as connection:
+            self._store.remove(connection, entry.id, by, "purge")
+            connection.execute(delete(reports).where(reports.c.adapter_id == entry.id))
+        with self._store.write() as connection:  # the row is gone for good; now its files may go
             kept = self._store.blobs(connection)
             for place, sha in gone:
                 if sha and sha not in kept:
@@ -252,19 +292,16 @@ class Gallery(Searchable):
         self._finder.save()  # its vector leaves the cache too
         return entry
 
-    def damaged(self) -> list[Entry]:
-        """Adapters no search finds because their file is missing or altered."""
-        return self._finder.damaged()
-
-    def _tombstone(self, adapter_id: str, when: float | None) -> Entry:
-        entry = self.get(adapter_id)
-        if entry.deleted != (when is not None):
-            with self._store.write() as connection:
-                self._store.touch(connection, entry.id, deleted=when)
-        return self.get(entry.id)
-
     def _live(self, adapter_id: str) -> Entry:
         entry = self.get(adapter_id)
         if entry.deleted:
             raise NotFound(f"'{entry.title}' was deleted. Restore it to use it again.")
         return entry
+
+
+def _id_for(known: Entry | None, adapter_id: str, owner: str) -> str:
+    if known is None or known.owner == owner or known.review_state == "quarantined":
+        return adapter_id
+    if known.visibility == "public" and not known.deleted:
+        return adapter_id
+    return hashlib.sha256(f"{adapter_id}\0{owner}".encode()).hexdigest()

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from sqlalchemy import and_, delete, insert, select
+from sqlalchemy import Connection, and_, delete, insert, select
 
+from lora_studio.errors import InvalidRequest
 from lora_studio.gallery import tables as t
+from lora_studio.gallery.entry import Entry
 from lora_studio.gallery.store import Store, bump, chunks, counter
+from lora_studio.retrieval.centroids import read_centroid
 
 
 class Placements:
@@ -46,6 +49,32 @@ class Placements:
             )
             bump(connection, "vectors")
         return True
+
+    def put_centroid(self, connection: Connection, entry: Entry) -> None:
+        """Places a new adapter at the centroid its contributor sent, if it is of this embedder."""
+        if not entry.centroid or entry.samples:
+            return
+        sent = read_centroid(entry.centroid)
+        if sent.embedder != self.embedder_id:
+            return
+        known = select(t.vectors.c.dim).where(t.vectors.c.embedder_id == self.embedder_id).limit(1)
+        dim = connection.execute(known).scalar()
+        if dim not in (None, len(sent.vector)):
+            raise InvalidRequest(
+                f"Vectors of {sent.embedder} have length {dim} here; the centroid has "
+                f"{len(sent.vector)}. Compute it again with `lora-studio card`."
+            )
+        connection.execute(
+            insert(t.vectors).values(
+                adapter_id=entry.id,
+                embedder_id=self.embedder_id,
+                source="centroid",
+                dim=len(sent.vector),
+                samples=sent.vector.astype("<f2").tobytes(),
+                centroid=sent.vector.astype("<f4").tobytes(),
+            )
+        )
+        bump(connection, "vectors")
 
     def stamp(self) -> tuple[str, set[str]]:
         """A name of the state of the vectors, and the ids that have one."""

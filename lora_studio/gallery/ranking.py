@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from lora_studio.errors import InvalidRequest
-from lora_studio.gallery.entry import Mode
+from lora_studio.gallery.entry import EVERYONE, Mode, Viewer
 from lora_studio.gallery.keywords import Matches
 from lora_studio.gallery.shelf import Filters, Shelf
 
@@ -24,6 +24,7 @@ class Query:
 
     Args:
         vector: (dim,) embedding of the text, or None for a keyword search.
+        viewer: whose search it is.
     """
 
     text: str
@@ -32,6 +33,7 @@ class Query:
     sort: Sort
     offset: int
     limit: int
+    viewer: Viewer = EVERYONE
 
     def __post_init__(self) -> None:
         if self.sort not in get_args(Sort):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from lora_studio.errors import InvalidRequest, NotFound
-from lora_studio.gallery.entry import Entry, Hit, SearchResult
+from lora_studio.gallery.entry import EVERYONE, Entry, Hit, SearchResult, Viewer
 from lora_studio.gallery.finder import Finder
 from lora_studio.gallery.ranking import Query, Sort
 from lora_studio.gallery.records import Records
@@ -55,6 +55,7 @@ class Searchable(Records):
         sort: Sort = "relevance",
         offset: int = 0,
         limit: int = 48,
+        viewer: Viewer = EVERYONE,
     ) -> SearchResult:
         """Finds adapters by what they do; filters apply before anything is ranked.
 
@@ -65,6 +66,7 @@ class Searchable(Records):
 
         Args:
             limit: hits of a page, at most 10,000.
+            viewer: whose search it is; by default what everyone may find.
         """
         filters = {
             "base": [base] if base else [],
@@ -75,15 +77,16 @@ class Searchable(Records):
             "ranks": [int(rank) for rank in ranks],
             "kinds": list(kinds),
         }
-        return self._finder.search(Query(text, vector, filters, sort, offset, limit))
+        return self._finder.search(Query(text, vector, filters, sort, offset, limit, viewer))
 
-    def similar(self, adapter_id: str, limit: int = 6) -> list[Hit]:
+    def similar(self, adapter_id: str, limit: int = 6, viewer: Viewer = EVERYONE) -> list[Hit]:
         """Adapters of the same base whose vectors are nearest to this one's; none without one."""
         entry = self.get(adapter_id)
         vector = self._finder.vector(entry.id)
         if vector is None:
             return []
-        return self._finder.nearest(vector, limit, {"base": [entry.base_model]}, exclude=[entry.id])
+        same = {"base": [entry.base_model]}
+        return self._finder.nearest(vector, limit, same, exclude=[entry.id], viewer=viewer)
 
     def retrieve(
         self,
@@ -94,6 +97,7 @@ class Searchable(Records):
         among: Sequence[str] | None = None,
         exclude: Iterable[str] = (),
         kinds: Sequence[str] = (),
+        viewer: Viewer = EVERYONE,
     ) -> list[Hit]:
         """The k adapters of a base nearest to an embedded task (dim,): LoraRetriever's top-k.
 
@@ -101,9 +105,10 @@ class Searchable(Records):
             among: only these ids, or None for all.
             exclude: ids never returned.
             kinds: only entries of these kinds; empty for all.
+            viewer: whose search it is; by default what everyone may find.
         """
         filters = {"base": [base], "kinds": list(kinds)}
-        return self._finder.nearest(np.asarray(vector), k, filters, among, exclude)
+        return self._finder.nearest(np.asarray(vector), k, filters, among, exclude, viewer)
 
     def vector(self, adapter_id: str) -> np.ndarray | None:
         """(dim,) unit vector that places an adapter, or None where it has none yet."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lora_studio.errors import NotFound
+from lora_studio.gallery.entry import EVERYONE, Entry, Viewer
 from lora_studio.gallery.facets import Facet
 from lora_studio.gallery.keywords import KeywordIndex
 from lora_studio.gallery.sketches import Sketches
@@ -39,8 +40,12 @@ class Shelf:
         self._titles: list[str] = []
         self._created = array("d")
         self._sizes = array("q")
-        self._shown = array("B")
         self._damaged: set[str] = set()
+        self._alive = array("B")  # whole, not deleted, not replaced
+        self._open = array("B")  # shown to everyone
+        self._fresh = array("B")  # not looked at by a moderator yet
+        self._owners: list[str] = []
+        self._cards: list[int] = []  # hash of what the slot's words and properties are from
         self._facets = {name: Facet() for name in FACETS}
         self._rows: np.ndarray | None = None
 
@@ -48,20 +53,22 @@ class Shelf:
         return len(self.ids)
 
     def apply(self, row: Stored) -> None:
-        """Takes in a row; only adapters that are public, whole and not deleted are shown."""
+        """Takes in a row; only adapters that are whole and not deleted are ever shown."""
         entry = row.entry
         slot = self._slot_of.get(entry.id)
-        if slot is None or self._created[slot] != row.created:
+        if slot is None or self._created[slot] != row.created or self._cards[slot] != _card(entry):
             if slot is not None:
-                self._shown[slot] = 0
+                self._alive[slot] = 0
             slot = self._append(row)
         self._stored[entry.id] = (row.changed, row.blob)
-        shown = entry.visibility == "public" and not entry.damaged and not entry.deleted
-        self._shown[slot] = int(shown)
+        self._alive[slot] = int(not entry.damaged and not entry.deleted)
         if entry.damaged and not entry.deleted:
             self._damaged.add(entry.id)
         else:
             self._damaged.discard(entry.id)
+        held = entry.review_state == "quarantined"
+        self._open[slot] = int(entry.visibility == "public" and not held)
+        self._fresh[slot] = int(entry.review_state == "unreviewed" and entry.kind != "demo")
 
     def _append(self, row: Stored) -> int:
         entry, slot = row.entry, len(self.ids)
@@ -70,7 +77,10 @@ class Shelf:
         self._titles.append(entry.title.casefold())
         self._created.append(row.created)
         self._sizes.append(entry.bytes)
-        self._shown.append(0)
+        for mask in (self._alive, self._open, self._fresh):
+            mask.append(0)
+        self._owners.append(entry.owner)
+        self._cards.append(_card(entry))
         self.keywords.add(slot, entry)
         self.sketches.append(entry.measures)
         values = (
@@ -108,9 +118,18 @@ class Shelf:
         """Generation of the adapter's row, and the digest of its file."""
         return self._stored.get(adapter_id)
 
-    def shown(self) -> np.ndarray:
-        """(n,) bool mask of the slots that may be found."""
-        return np.array(self._shown, bool)
+    def shown(self, viewer: Viewer = EVERYONE) -> np.ndarray:
+        """(n,) bool mask of the slots that `viewer` may find."""
+        alive = np.array(self._alive, bool)
+        if viewer.everything:
+            return alive
+        shown = alive & np.array(self._open, bool)
+        if viewer.reviewed:
+            shown &= ~np.array(self._fresh, bool)
+        if viewer.owner:
+            mine = [slot for slot, owner in enumerate(self._owners) if owner == viewer.owner]
+            shown[mine] = alive[mine]
+        return shown
 
     def among(self, ids: Iterable[str]) -> np.ndarray:
         """(n,) bool mask of the slots of these ids; unknown ids are left out."""
@@ -179,3 +198,7 @@ class Shelf:
         rows = self.rows()
         allowed = (rows >= 0) & mask[rows] if len(self) else np.zeros(0, bool)
         return [(int(rows[row]), cosine) for row, cosine in self.vectors.search(vector, k, allowed)]
+
+
+def _card(entry: Entry) -> int:
+    return hash(entry.card())

@@ -21,8 +21,9 @@ from sqlalchemy import Connection, RowMapping, and_, delete, insert, select, upd
 from sqlalchemy.sql import Select
 
 from lora_studio.errors import LoraStudioError
+from lora_studio.gallery import audit
 from lora_studio.gallery import tables as t
-from lora_studio.gallery.entry import Entry
+from lora_studio.gallery.entry import Entry, state_of
 from lora_studio.gallery.failures import storage_errors
 
 _CHUNK = 500
@@ -193,16 +194,23 @@ class Store:
         query = update(t.adapters).where(t.adapters.c.id == adapter_id).values(**values)
         return bool(connection.execute(query).rowcount)
 
-    def purge(self, before: float | None = None, *, adapter_id: str = "") -> int:
-        """Removes rows tombstoned before the time `before`, or the one named; returns how many."""
-        old = before is not None
-        chosen = t.adapters.c.deleted < before if old else t.adapters.c.id == adapter_id
+    def purge(self, before: float) -> int:
+        """Removes rows tombstoned before the time `before`; returns how many."""
+        old = select(t.adapters.c.id).where(t.adapters.c.deleted < before)
         with self.write() as connection:
-            gone = connection.execute(delete(t.adapters).where(chosen)).rowcount
-            if gone:
-                for name in ("purges", "generation", "vectors"):
-                    bump(connection, name)
-        return gone
+            gone = list(connection.execute(old).scalars())
+            for name in gone:
+                self.remove(connection, name, "studio", "expire")
+        return len(gone)
+
+    def remove(self, connection: Connection, adapter_id: str, by: str, action: str) -> None:
+        """Takes a row out for good, with its vectors and tests."""
+        known = self.find(connection, adapter_id)
+        connection.execute(delete(t.adapters).where(t.adapters.c.id == adapter_id))
+        for name in ("purges", "generation", "vectors"):
+            bump(connection, name)
+        before = state_of(known.entry) if known else {}
+        audit.record(connection, by, action, adapter_id, before, {})
 
     def files(self) -> list[Files]:
         """The files of every row, tombstones included, in the order of their ids."""

@@ -11,8 +11,11 @@ from lora_studio.adapter import AdapterCard
 from lora_studio.errors import InvalidAdapter, WorkerFailed
 from lora_studio.formats import canonical
 from lora_studio.gallery import Gallery
+from lora_studio.retrieval.centroids import read_centroid
 from lora_studio.settings import Settings
+from lora_studio.studio.access import Access
 from lora_studio.studio.flow import Flow, Steps
+from lora_studio.studio.permissions import Actor
 from lora_studio.worker.job import Event, Job
 
 READ_SECONDS = 120.0
@@ -25,14 +28,17 @@ def add_adapter(
     gallery: Gallery,
     path: str,
     card: Mapping[str, Any],
-    actor: str,
+    actor: Actor,
+    access: Access,
     fallback: str = "",
+    private: bool = False,
 ) -> Steps:
     """Yields progress; returns the entry with {report, existed, twins}.
 
     Args:
         fallback: base model to take where neither file nor card names one and the weights do not
             tell it.
+        private: whether only its owner sees it.
     """
     out = settings.scratch_dir / f"{uuid4().hex}.safetensors"
     drawn: Path | None = None
@@ -44,10 +50,15 @@ def add_adapter(
         drawn = Path(result["thumbnail"]) if result.get("thumbnail") else None
         tried = yield from _dry_run(flow, settings, result, out)
         adapter = canonical.read(out, AdapterCard.from_dict(result["card"]))
-        existed = gallery.has(adapter.id)
+        if adapter.card.centroid:
+            read_centroid(adapter.card.centroid)
+        existed = gallery.has(gallery.id_for(adapter.id, actor.sub))
         entry = gallery.add(
             adapter,
-            owner=actor,
+            owner=actor.sub,
+            visibility="private" if private else "public",
+            review="reviewed" if actor.moderator else "unreviewed",
+            allowance=access.allowance(actor),
             tests=result["tests"],
             thumbnail=drawn.read_bytes() if drawn else b"",
             measures=result["measures"],
@@ -59,10 +70,15 @@ def add_adapter(
     report = [*result["report"], tried]
     if existed:
         report.append("The very same weights were already here; nothing was added twice.")
-    alike = gallery.twins(entry.id)
+    if entry.centroid and entry.described_by != "centroid" and not entry.samples:
+        report.append(
+            f"Its centroid is of embedder '{read_centroid(entry.centroid).embedder}', and this "
+            f"studio searches with '{settings.embedder}'; so its card places it in the search."
+        )
+    alike = gallery.twins(entry.id, access.viewer(actor))
     report += [twin.sentence() for twin in alike]
     told = {"report": report, "existed": existed, "twins": [twin.to_dict() for twin in alike]}
-    return {**entry.to_dict(), **told}
+    return {**access.told(entry.to_dict(), actor), **told}
 
 
 def _read(flow: Flow, job: Job) -> Steps:

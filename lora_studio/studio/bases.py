@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from huggingface_hub.errors import HFValidationError
 
 from lora_studio.adapter import Modality
 from lora_studio.composition.gate import gate_path
+from lora_studio.errors import NotAllowed
 from lora_studio.families import modality_of, resolve_base
 from lora_studio.families.base_model import PIPELINE
 from lora_studio.families.family import family_of_pipeline
@@ -21,6 +23,7 @@ from lora_studio.settings import DEMO_BASE, DEMO_IMAGE_BASE, Settings
 TITLES = {DEMO_BASE: "Demo (tiny Llama)", DEMO_IMAGE_BASE: "Demo (tiny diffusion)"}
 UNET = "unet/config.json"
 ETAG_SECONDS = 3.0
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
 class Bases:
@@ -44,6 +47,11 @@ class Bases:
         """{id, title, kind, modality, family, gate}; family is "" where it is not known, gate says
         whether one has been fitted for this base."""
         name = base or self._settings.base_model
+        if not self._settings.hosting.local and not self._may_look_up(name):
+            return {"id": name, "title": name, "kind": "hub", "modality": "text"} | {
+                "family": "",
+                "gate": False,
+            }
         kind = "demo" if name in TITLES else "folder" if Path(name).is_dir() else "hub"
         return {
             "id": name,
@@ -53,6 +61,25 @@ class Bases:
             "family": self.family(name),
             "gate": gate_path(name).is_file(),
         }
+
+    def permit(self, base: str) -> None:
+        """Raises NotAllowed for a base model that people of a hosted studio may not have run: a
+        name is a download from the Hub or a folder of this machine."""
+        hosting = self._settings.hosting
+        allowed = (self._settings.base_model, *TITLES, *hosting.bases)
+        if not hosting.local and base not in allowed:
+            raise NotAllowed(
+                f"This studio runs {', '.join(allowed)}; not '{base[:100]}'. Its operator can "
+                "allow more with LORA_STUDIO_BASES."
+            )
+
+    def _may_look_up(self, name: str) -> bool:
+        """Whether a name says nothing about this machine's folders: one that adapters carry."""
+        try:
+            self.permit(name)
+        except NotAllowed:
+            return HUB_ID.fullmatch(name) is not None
+        return True
 
     def fetch(self, base: str) -> None:
         """Asks the Hub for the little file that tells an image model; no answer changes nothing."""

@@ -12,8 +12,10 @@ from lora_studio.compare import BASE_COLUMN, MAX_COLUMNS, Column
 from lora_studio.composition import METHODS, Recipe, Routed, run_recipe
 from lora_studio.errors import InvalidRequest, NotFound
 from lora_studio.gallery import Gallery
+from lora_studio.studio.access import Access
 from lora_studio.studio.composing import Composer
 from lora_studio.studio.flow import Flow, Steps
+from lora_studio.studio.permissions import Actor
 
 ALIKE = 0.95
 """Cosine of two adapters' vectors above which they count as doing the same."""
@@ -26,12 +28,13 @@ class Columns:
     {"kind": "recipe", "recipe": {...}}, the last three with an optional "title".
     """
 
-    def __init__(self, gallery: Gallery, composer: Composer) -> None:
+    def __init__(self, gallery: Gallery, composer: Composer, access: Access) -> None:
         self._gallery = gallery
+        self._access = access
         self._composer = composer
 
     def resolve(
-        self, flow: Flow, requests: Sequence[Mapping[str, Any]], base: str, seed: int, actor: str
+        self, flow: Flow, requests: Sequence[Mapping[str, Any]], base: str, seed: int, actor: Actor
     ) -> Steps:
         """Yields the events of compositions that must run first; returns {"columns": [...]}.
 
@@ -39,13 +42,13 @@ class Columns:
         """
         wanted = [r for r in requests if r.get("kind") != "base"][: MAX_COLUMNS - 1]
         columns = [BASE_COLUMN]
-        used = self._with_parents(_named(wanted))
+        used = self._with_parents(named(wanted))
         for request in wanted:
             kind = request.get("kind")
             if kind == "adapter":
                 columns.append(self._adapter(str(request["id"]), _weight(request)))
             elif kind == "random":
-                columns.append(self._random(base, used, seed))
+                columns.append(self._random(base, used, seed, actor))
             elif kind == "recipe":
                 recipe = self._composer.full_ids(Recipe.from_dict(request["recipe"]))
                 if recipe.modality == "image":
@@ -63,9 +66,10 @@ class Columns:
         detail = f"rank {entry.max_rank}" if weight == 1 else f"weight {weight:g}"
         return Column(entry.title, detail, ((entry.id, weight),), blobs={entry.id: path})
 
-    def _random(self, base: str, used: set[str], seed: int) -> Column:
+    def _random(self, base: str, used: set[str], seed: int, actor: Actor) -> Column:
         """A control: any uploaded adapter but those compared, and but their likes."""
-        hits = self._gallery.search(base=base, sort="title", limit=10_000).hits
+        viewer = self._access.viewer(actor, chosen_for_them=True)
+        hits = self._gallery.search(base=base, sort="title", limit=10_000, viewer=viewer).hits
         free = [h.entry for h in hits if h.entry.kind != "composed" and h.entry.id not in used]
         other = [entry for entry in free if not self._like_any(entry.id, used)] or free
         if not other:
@@ -109,7 +113,7 @@ class Columns:
             samples=self._composer.samples(recipe),
         )
 
-    def _recipe(self, flow: Flow, recipe: Recipe, actor: str) -> Steps:
+    def _recipe(self, flow: Flow, recipe: Recipe, actor: Actor) -> Steps:
         method = METHODS.get(recipe.method)
         if method.kind == "routing":
             plan = run_recipe(recipe, self._gallery.adapter)
@@ -131,7 +135,7 @@ def _weight(request: Mapping[str, Any]) -> float:
     return float(weight)
 
 
-def _named(requests: Sequence[Mapping[str, Any]]) -> set[str]:
+def named(requests: Sequence[Mapping[str, Any]]) -> set[str]:
     """Ids of adapters that the requests name themselves."""
     found = {str(r["id"]) for r in requests if r.get("kind") == "adapter"}
     for request in requests:

@@ -11,11 +11,12 @@ from lora_studio.compare import Column, all_blobs, cells, make_rows
 from lora_studio.demo.tasks import TASKS
 from lora_studio.errors import InvalidRequest, NotFound
 from lora_studio.evaluation.metrics import Rate, exact_match
-from lora_studio.gallery import Gallery
+from lora_studio.gallery import Gallery, Viewer
 from lora_studio.settings import Settings, assets_dir
 from lora_studio.studio.columns import Columns
 from lora_studio.studio.flow import Event, Flow, Steps, changed
 from lora_studio.studio.librarian import Librarian
+from lora_studio.studio.permissions import Actor
 from lora_studio.studio.rendering import Order, Renderer
 from lora_studio.worker.job import Job
 
@@ -49,7 +50,7 @@ class Comparer:
         base: str,
         sampling: Mapping[str, Any],
         seed: int,
-        actor: str,
+        actor: Actor,
     ) -> Steps:
         """Yields data events with cells; returns {cells, columns, tokens_per_second, seconds}."""
         found = yield from self._columns.resolve(flow, requests, base, seed, actor)
@@ -85,7 +86,7 @@ class Comparer:
         base: str,
         sampling: Mapping[str, Any],
         seed: int,
-        actor: str,
+        actor: Actor,
     ) -> Steps:
         """As `compare`, with pictures in the cells; every prompt has one seed for all columns."""
         found = yield from self._columns.resolve(flow, requests, base, seed, actor)
@@ -100,7 +101,7 @@ class Comparer:
         n: int,
         base: str,
         seed: int,
-        actor: str,
+        actor: Actor,
     ) -> Steps:
         """Yields progress; returns the rates of each column on each source's test prompts."""
         tests = [(name, t) for name, chosen in self._suites(sources, n, seed) for t in chosen]
@@ -141,7 +142,9 @@ class Comparer:
         return [
             {
                 hit.entry.id: hit.similarity or 0.0
-                for hit in self._gallery.retrieve(v, base=base, k=len(among), among=among)
+                for hit in self._gallery.retrieve(
+                    v, base=base, k=len(among), among=among, viewer=Viewer(everything=True)
+                )
             }
             for v in vectors
         ]

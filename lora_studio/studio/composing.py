@@ -14,9 +14,12 @@ from lora_studio.composition import METHODS, Recipe
 from lora_studio.errors import IncompatibleAdapters, NotFound
 from lora_studio.formats import canonical
 from lora_studio.gallery import Entry, Gallery
+from lora_studio.gallery.moderated import Visibility
 from lora_studio.settings import Settings
+from lora_studio.studio.access import Access
 from lora_studio.studio.bases import Bases
 from lora_studio.studio.flow import Flow, Steps
+from lora_studio.studio.permissions import Actor
 from lora_studio.worker.job import Job
 
 SAMPLES_KEPT = 32
@@ -30,10 +33,11 @@ class Composer:
     others run in the light worker, where no base model is needed.
     """
 
-    def __init__(self, settings: Settings, gallery: Gallery, bases: Bases) -> None:
+    def __init__(self, settings: Settings, gallery: Gallery, bases: Bases, access: Access) -> None:
         self._settings = settings
         self._gallery = gallery
         self._bases = bases
+        self._access = access
 
     def full_ids(self, recipe: Recipe) -> Recipe:
         """The recipe with every source by its whole id, and all parameters filled in.
@@ -74,10 +78,10 @@ class Composer:
         family = self._bases.family(recipe.base["repo"]) if recipe.modality == "image" else ""
         return {"recipe": recipe.to_dict(), "blobs": self.blobs(recipe), "family": family}
 
-    def compose(self, flow: Flow, recipe: Recipe, title: str, actor: str) -> Steps:
+    def compose(self, flow: Flow, recipe: Recipe, title: str, actor: Actor) -> Steps:
         """Yields progress; returns {recipe_id, adapter_id, entry, notes, cosines, existed}."""
         recipe = self.full_ids(recipe)
-        if known := self._known(recipe.id):
+        if known := self._known(recipe.id, actor):
             return known
         out = self._settings.scratch_dir / f"{uuid4().hex}.safetensors"
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -93,6 +97,7 @@ class Composer:
         args = {**self._args(recipe), "out": str(out)}
         if not METHODS.get(recipe.method).tunes(recipe.params):
             return Job("compose_adapter", args, "light")
+        self._bases.permit(recipe.base["repo"])
         args |= {
             "base": recipe.base["repo"],
             "device": self._settings.device,
@@ -101,7 +106,7 @@ class Composer:
         }
         return Job("compose_adapter", args, "model")
 
-    def _known(self, recipe_id: str) -> dict[str, Any] | None:
+    def _known(self, recipe_id: str, actor: Actor) -> dict[str, Any] | None:
         try:
             found = self._gallery.get_recipe(recipe_id)
         except NotFound:
@@ -115,13 +120,13 @@ class Composer:
             entry = self._gallery.get(adapter_id)
         except NotFound:
             return None
-        if entry.deleted:
+        if not self._access.listed(entry, actor):
             return None
         return {
             **found["result"],
             "recipe_id": recipe_id,
             "adapter_id": adapter_id,
-            "entry": entry.to_dict(),
+            "entry": self._access.told(entry.to_dict(), actor),
             "existed": True,
         }
 
@@ -138,12 +143,19 @@ class Composer:
         }
 
     def _keep_merged(
-        self, recipe: Recipe, result: dict[str, Any], out: Path, title: str, actor: str
+        self, recipe: Recipe, result: dict[str, Any], out: Path, title: str, actor: Actor
     ) -> dict[str, Any]:
         parents = [self._gallery.get(s.id) for s in recipe.active]
         adapter = canonical.read(out, _card(recipe, parents, title, result["notes"]))
-        existed = self._gallery.has(adapter.id)
-        entry = self._gallery.add(adapter, owner=actor, recipe=recipe.id, kind="composed")
+        existed = self._gallery.has(self._gallery.id_for(adapter.id, actor.sub))
+        entry = self._gallery.add(
+            adapter,
+            owner=actor.sub,
+            recipe=recipe.id,
+            kind="composed",
+            visibility=_visibility(parents, actor),
+            allowance=self._access.allowance(actor),
+        )
         if existed:
             note = f"The result equals '{entry.title}', which is in the gallery already."
             result = {**result, "notes": [*result["notes"], note]}
@@ -152,7 +164,7 @@ class Composer:
             **result,
             "recipe_id": recipe.id,
             "adapter_id": entry.id,
-            "entry": entry.to_dict(),
+            "entry": self._access.told(entry.to_dict(), actor),
             "existed": existed,
         }
 
@@ -177,6 +189,15 @@ class Composer:
             }
         whole = replace(recipe, sources=sources, about=about)
         self._gallery.put_recipe(recipe.id, whole.to_yaml(), result, entry and entry.id)
+
+
+def _visibility(parents: list[Entry], actor: Actor) -> Visibility:
+    """Who sees a composition: what is made of something private stays private, and what somebody
+    made without signing in is found by its id only."""
+    hidden = any(p.visibility == "private" or p.review_state == "quarantined" for p in parents)
+    if hidden and not actor.local:
+        return "private"
+    return "public" if actor.signed_in else "unlisted"
 
 
 def _about(entry: Entry) -> dict[str, Any]:

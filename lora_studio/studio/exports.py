@@ -22,8 +22,8 @@ from lora_studio.composition import (
 )
 from lora_studio.errors import NotFound
 from lora_studio.formats import card, export, save_adapter
-from lora_studio.gallery import Gallery
 from lora_studio.settings import assets_dir
+from lora_studio.studio.access import Seen
 
 
 def slug(text: str, fallback: str) -> str:
@@ -32,7 +32,7 @@ def slug(text: str, fallback: str) -> str:
     return "-".join(p for p in plain.split("-") if p)[:60] or fallback
 
 
-def export_peft(gallery: Gallery, adapter_id: str, folder: Path) -> Path:
+def export_peft(gallery: Seen, adapter_id: str, folder: Path) -> Path:
     """Zips one adapter: config, weights, card with its parents, recipe and test prompts.
 
     The weights are read back and compared first.
@@ -58,9 +58,7 @@ def export_peft(gallery: Gallery, adapter_id: str, folder: Path) -> Path:
         return zipped(home, folder / f"{name}.zip")
 
 
-def export_routed(
-    gallery: Gallery, recipe: Recipe, plan: Routed, embedder: str, folder: Path
-) -> Path:
+def export_routed(gallery: Seen, recipe: Recipe, plan: Routed, embedder: str, folder: Path) -> Path:
     """Zips a routed plan: its sources as PEFT folders, their vectors, the recipe and run.py."""
     name = f"{plan.rule}-{recipe.id[:8]}"
     with TemporaryDirectory(dir=folder) as scratch:
@@ -100,7 +98,7 @@ def export_routed(
         return zipped(home, folder / f"{name}.zip")
 
 
-def _card_body(gallery: Gallery, parents: Iterable[str], recipe_id: str) -> str:
+def _card_body(gallery: Seen, parents: Iterable[str], recipe_id: str) -> str:
     rows = []
     for parent in parents:
         try:

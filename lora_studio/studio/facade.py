@@ -12,27 +12,28 @@ from lora_studio.errors import InvalidRequest, WorkerFailed
 from lora_studio.gallery import Gallery
 from lora_studio.settings import Settings
 from lora_studio.studio.adding import add_adapter
-from lora_studio.studio.at_once import AtOnce
-from lora_studio.studio.columns import Columns
-from lora_studio.studio.comparing import PATIENCE, Comparer
+from lora_studio.studio.columns import Columns, named
+from lora_studio.studio.comparing import PATIENCE, Comparer, list_suites
 from lora_studio.studio.demos import add_demo
 from lora_studio.studio.flow import Flow, Steps
 from lora_studio.studio.grids import Grids
 from lora_studio.studio.janitor import Janitor
+from lora_studio.studio.moderating import Moderating
+from lora_studio.studio.permissions import Actor
 from lora_studio.worker.job import Job, Worker
 from lora_studio.worker.local import LocalWorker
 
 
-class Studio(AtOnce):
+class Studio(Moderating):
     """Gallery, workers and everything that can be done with them.
 
     Methods that take long return a Flow: iterate its events, or call `.result()`. All take `actor`,
-    the name of who asks; values in and out are plain JSON.
+    who asks, and do for each what `permissions.TABLE` says; values in and out are plain JSON.
     """
 
     def __init__(self, settings: Settings, gallery: Gallery, worker: Worker) -> None:
         super().__init__(settings, gallery, worker)
-        columns = Columns(gallery, self._composer)
+        columns = Columns(gallery, self._composer, self._access)
         self._grids = Grids(self._composer, columns, self._renderer)
         self._janitor = Janitor(settings, gallery)
         self._comparer = Comparer(settings, gallery, self.librarian, columns, self._renderer)
@@ -63,14 +64,17 @@ class Studio(AtOnce):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def check_base(self, base: str, *, actor: str = "") -> Flow:
+    def check_base(self, base: str, *, actor: Actor | None = None) -> Flow:
         """Loads a base model; result {device, parameters, dtype, ...}."""
+
+        who = self._generating(actor, counted=False)
+        self._bases.permit(base)
 
         def steps(flow: Flow) -> Steps:
             self._bases.fetch(base)
             return (yield from flow.run(self._describe(base)))
 
-        return Flow(self.worker, steps)
+        return self._flow(who, steps)
 
     def _describe(self, base: str) -> Job:
         args = {
@@ -86,28 +90,44 @@ class Studio(AtOnce):
         card: Mapping[str, Any] | None = None,
         *,
         fallback_base: str = "",
-        actor: str = "",
+        private: bool = False,
+        actor: Actor | None = None,
     ) -> Flow:
         """Checks a file and adds it; result is its entry with {report, existed}.
 
         Args:
             fallback_base: base model to take where nothing else tells it.
+            private: whether only its owner sees it.
         """
+        who = self._access.actor(actor)
+        self._access.check(who, "upload")
 
         def steps(flow: Flow) -> Steps:
-            given = dict(card or {})
             result = yield from add_adapter(
-                flow, self.settings, self.gallery, path, given, actor, fallback_base
+                flow,
+                self.settings,
+                self.gallery,
+                path,
+                dict(card or {}),
+                who,
+                self._access,
+                fallback_base,
+                private,
             )
             self.librarian.changed()
             return result
 
-        return Flow(self.worker, steps)
+        return self._flow(who, steps)
 
-    def retrieve_adapters(self, task: str, base: str = "", k: int = 3, *, actor: str = "") -> Flow:
+    def retrieve_adapters(
+        self, task: str, base: str = "", k: int = 3, *, actor: Actor | None = None
+    ) -> Flow:
         """The k adapters whose samples a task sentence resembles most; result {hits}."""
         if not task.strip():
             raise InvalidRequest("Describe the task in a few words.")
+        who = self._access.actor(actor)
+        self._quotas.search(who)
+        viewer = self._access.viewer(who, chosen_for_them=True)
 
         def steps(flow: Flow) -> Steps:
             while not self.librarian.settled(0.5):
@@ -117,10 +137,12 @@ class Studio(AtOnce):
             if vector is None:
                 raise WorkerFailed("The task could not be embedded in time. Try again.")
             name = base or self.settings.base_model
-            hits = self.gallery.retrieve(vector, base=name, k=k, kinds=("uploaded", "demo"))
-            return {"hits": [hit.to_dict() for hit in hits], "query": task}
+            kinds = ("uploaded", "demo")
+            hits = self.gallery.retrieve(vector, base=name, k=k, kinds=kinds, viewer=viewer)
+            told = [self._access.told(hit.to_dict(), who) for hit in hits]
+            return {"hits": told, "query": task}
 
-        return Flow(self.worker, steps)
+        return self._flow(who, steps)
 
     def cluster_units(
         self,
@@ -131,10 +153,11 @@ class Studio(AtOnce):
         gauge: str = "raw",
         seed: int = 0,
         *,
-        actor: str = "",
+        actor: Actor | None = None,
     ) -> Flow:
         """Clusters rank units and lays them out; result as `tasks.cluster_units`, plus path."""
-        entries = [self.gallery.get(str(s["id"])) for s in sources]
+        who = self._access.actor(actor)
+        entries = [self._access.entry(str(s["id"]), who) for s in sources]
         out = self.scratch / "maps" / f"{uuid4().hex}.bin"
         out.parent.mkdir(parents=True, exist_ok=True)
         args = {
@@ -156,31 +179,35 @@ class Studio(AtOnce):
             named = [{"id": e.id, "title": e.title} for e in entries]
             return {**result, "adapters": named, "path": str(out)}
 
-        return Flow(self.worker, steps)
+        return self._flow(who, steps)
 
-    def plan_composition(self, recipe: Mapping[str, Any], *, actor: str = "") -> Flow:
+    def plan_composition(self, recipe: Mapping[str, Any], *, actor: Actor | None = None) -> Flow:
         """The dry run: rank, size, cosine to each source, cancellation, warnings."""
+        who = self._access.actor(actor)
 
         def steps(flow: Flow) -> Steps:
-            checked = self._composer.full_ids(Recipe.from_dict(recipe))
+            wanted = self._access.recipe(Recipe.from_dict(recipe), who)
+            checked = self._composer.full_ids(wanted)
             result = yield from flow.run(self._composer.dry_run(checked))
             for row in result.get("cosines", []):
                 row["title"] = self.gallery.get(row["id"]).title
             return result
 
-        return Flow(self.worker, steps)
+        return self._flow(who, steps)
 
     def compose_adapter(
-        self, recipe: Mapping[str, Any], title: str = "", *, actor: str = ""
+        self, recipe: Mapping[str, Any], title: str = "", *, actor: Actor | None = None
     ) -> Flow:
         """Composes and keeps the result; {recipe_id, adapter_id, entry, notes, existed}."""
+        who = self._generating(actor)
 
         def steps(flow: Flow) -> Steps:
-            result = yield from self._composer.compose(flow, Recipe.from_dict(recipe), title, actor)
+            wanted = self._access.recipe(Recipe.from_dict(recipe), who)
+            result = yield from self._composer.compose(flow, wanted, title, who)
             self.librarian.changed()
             return result
 
-        return Flow(self.worker, steps)
+        return self._flow(who, steps)
 
     def compare_outputs(
         self,
@@ -190,7 +217,7 @@ class Studio(AtOnce):
         seed: int = 0,
         base: str = "",
         *,
-        actor: str = "",
+        actor: Actor | None = None,
     ) -> Flow:
         """Answers every prompt in every column, as rows of one batch; the base comes first.
 
@@ -208,12 +235,11 @@ class Studio(AtOnce):
             raise InvalidRequest(f"Compare at most {MAX_PROMPTS} prompts at once.")
         given = dict(sampling or {})
         name = base or self.settings.base_model
+        who = self._generating(actor, name)
+        self._access.visible(named(columns), who)
         images = self._bases.modality(name) == "image"
         compare = self._comparer.compare_pictures if images else self._comparer.compare
-        return Flow(
-            self.worker,
-            lambda flow: compare(flow, prompts, columns, name, given, seed, actor),
-        )
+        return self._flow(who, lambda flow: compare(flow, prompts, columns, name, given, seed, who))
 
     def compare_grid(
         self,
@@ -224,7 +250,7 @@ class Studio(AtOnce):
         seed: int = 0,
         base: str = "",
         *,
-        actor: str = "",
+        actor: Actor | None = None,
     ) -> Flow:
         """Pictures of one prompt with two settings varied; yields and returns as `compare_outputs`.
 
@@ -234,10 +260,12 @@ class Studio(AtOnce):
                 "source": adapter id for "weight"}.
         """
         name, given = base or self.settings.base_model, dict(sampling or {})
+        who = self._generating(actor, name)
         if self._bases.modality(name) != "image":
             raise InvalidRequest("A grid is made of pictures. Choose an image model.")
-        return Flow(
-            self.worker,
+        self._access.recipe(Recipe.from_dict(recipe), who)
+        return self._flow(
+            who,
             lambda flow: self._grids.compare(flow, axes, recipe, prompt, name, given, seed),
         )
 
@@ -249,14 +277,17 @@ class Studio(AtOnce):
         seed: int = 0,
         base: str = "",
         *,
-        actor: str = "",
+        actor: Actor | None = None,
     ) -> Flow:
         """Exact match of each column on test prompts of adapters (by id) or suites (by name).
 
         Result {rows: [{column, title, suite, n, correct, rate, low, high}]}, intervals of 95 %.
         """
         name = base or self.settings.base_model
-        return Flow(
-            self.worker,
-            lambda flow: self._comparer.run_tests(flow, columns, sources, n, name, seed, actor),
+        who = self._generating(actor, name)
+        suites = {suite["name"] for suite in list_suites()}
+        self._access.visible(named(columns) | (set(sources) - suites), who)
+        return self._flow(
+            who,
+            lambda flow: self._comparer.run_tests(flow, columns, sources, n, name, seed, who),
         )

@@ -13,11 +13,12 @@ from lora_studio.adapter import Adapter
 from lora_studio.composition import METHODS, Recipe, Scheduled
 from lora_studio.errors import InvalidRequest, NotFound
 from lora_studio.formats import EXPORTS, export
-from lora_studio.gallery import Entry, Gallery
+from lora_studio.gallery import Entry
+from lora_studio.studio.access import Seen
 from lora_studio.studio.exports import slug, zipped
 
 
-def export_file(gallery: Gallery, adapter_id: str, dialect: str, family: str, folder: Path) -> Path:
+def export_file(gallery: Seen, adapter_id: str, dialect: str, family: str, folder: Path) -> Path:
     """One .safetensors of an image adapter, read back before it is handed out.
 
     Args:
@@ -42,7 +43,7 @@ def export_file(gallery: Gallery, adapter_id: str, dialect: str, family: str, fo
         half.unlink(missing_ok=True)
 
 
-def export_scheduled(gallery: Gallery, recipe: Recipe, plan: Scheduled, folder: Path) -> Path:
+def export_scheduled(gallery: Seen, recipe: Recipe, plan: Scheduled, folder: Path) -> Path:
     """Zips a plan for denoising: its sources for diffusers, the recipe and a README."""
     name = f"{recipe.method}-{recipe.id[:8]}"
     with TemporaryDirectory(dir=folder) as scratch:
@@ -58,7 +59,7 @@ def export_scheduled(gallery: Gallery, recipe: Recipe, plan: Scheduled, folder: 
         return zipped(home, folder / f"{name}.zip")
 
 
-def _facts(gallery: Gallery, entry: Entry, family: str) -> Mapping[str, str]:
+def _facts(gallery: Seen, entry: Entry, family: str) -> Mapping[str, str]:
     titles = []
     for parent in entry.parents:
         try:

@@ -38,6 +38,8 @@ class Votes:
         """
         created = datetime.now(UTC).isoformat(timespec="seconds")
         ballot: dict[str, Any] = {**_checked(data), "created": created, "actor": actor}
+        if actor:  # whoever votes on the same comparison does not replace this ballot
+            ballot["id"] = hashlib.sha256(f"{actor} {ballot['id']}".encode()).hexdigest()[:32]
         key = _key(ballot["base"])
         others = [b for b in self._gallery.get_note(key, []) if b["id"] != ballot["id"]]
         self._gallery.put_note(key, [ballot, *others][:KEPT])

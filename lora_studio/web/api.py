@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from lora_studio.errors import LoraStudioError
+from lora_studio.web.identity import seat
 from lora_studio.web.jobs import UNKNOWN_ERROR, states
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ def register(studio: Any) -> None:
         sort: str = "relevance",
         limit: int = 48,
         modality: str = "",
+        request: gr.Request | None = None,
     ) -> dict:
         """Searches the gallery by what adapters do.
 
@@ -71,24 +73,26 @@ def register(studio: Any) -> None:
         """
         filters = {"base": base or None, "modality": modality or None}
         with _plain_errors():
-            return studio.search_adapters(query, sort=sort, limit=int(limit), **filters)
+            return seat(studio, request).search_adapters(
+                query, sort=sort, limit=int(limit), **filters
+            )
 
-    def plan_composition(recipe: dict) -> dict:
+    def plan_composition(recipe: dict, request: gr.Request | None = None) -> dict:
         """Dry run of a recipe: rank, size, cosine to each source, sign conflict, warnings.
 
         Args:
             recipe: a recipe, schema 1.
         """
-        return _result(lambda: studio.plan_composition(recipe))
+        return _result(lambda: seat(studio, request).plan_composition(recipe))
 
-    def compose_adapter(recipe: dict, title: str = "") -> dict:
+    def compose_adapter(recipe: dict, title: str = "", request: gr.Request | None = None) -> dict:
         """Composes a recipe and saves the result in the gallery.
 
         Args:
             recipe: a recipe, schema 1.
             title: name of the new adapter.
         """
-        return _result(lambda: studio.compose_adapter(recipe, title=title))
+        return _result(lambda: seat(studio, request).compose_adapter(recipe, title=title))
 
     def compare_outputs(
         prompts: list[str],
@@ -98,6 +102,7 @@ def register(studio: Any) -> None:
         seed: int = 0,
         base: str = "",
         image: dict | None = None,
+        request: gr.Request | None = None,
     ) -> Iterator[dict]:
         """Runs prompts through columns in one batch; yields the cells so far, then the result.
 
@@ -116,8 +121,9 @@ def register(studio: Any) -> None:
         """
         text = {"max_new_tokens": int(max_new_tokens), "temperature": float(temperature)}
         sampling = {**text, **(image or {})}
+        mine = seat(studio, request)
         yield from _payloads(
-            lambda: studio.compare_outputs(prompts, columns, sampling, seed=int(seed), base=base)
+            lambda: mine.compare_outputs(prompts, columns, sampling, seed=int(seed), base=base)
         )
 
     for function in (search_adapters, plan_composition, compose_adapter, compare_outputs):

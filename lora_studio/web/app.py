@@ -12,6 +12,7 @@ import gradio as gr
 from lora_studio.errors import LoraStudioError
 from lora_studio.settings import Settings
 from lora_studio.web import api
+from lora_studio.web.identity import seat
 from lora_studio.web.island import island
 from lora_studio.web.jobs import Jobs, State, state
 from lora_studio.web.pages import PAGES
@@ -38,6 +39,10 @@ class Page:
     jobs: Jobs
     maps: MapFiles
     session: gr.HTML
+
+    def seat(self, request: gr.Request) -> Any:
+        """The studio for whoever sent this request; handlers use no other."""
+        return seat(self.studio, request)
 
 
 def _status(studio: Any) -> dict[str, Any]:
@@ -74,10 +79,12 @@ def _header(page: Page) -> tuple[gr.Dropdown, gr.HTML]:
             min_width=200,
         )
         chips = island("chips", {}, elem_id="ls-chips")
+        if not page.settings.hosting.local:
+            island("person", elem_id="ls-person")
     job = island("job", {"title": "Base model"}, ["stop"], elem_id="ls-base-job")
 
     def check_base(name: str, request: gr.Request) -> Iterator[State]:
-        running = page.jobs.stream(request, "base", lambda: studio.check_base(name))
+        running = page.jobs.stream(request, "base", lambda: page.seat(request).check_base(name))
         for job_state, payload in running:
             done = (payload or {}).get("result")
             yield job_state | ({"note": _loaded(done)} if done else {})
@@ -112,7 +119,7 @@ def _restorer(page: Page) -> Callable[[Any, gr.Request], dict[str, Any]]:
         recipe_id = request.query_params.get("recipe")
         if recipe_id:
             try:
-                session |= session_from_recipe(page.studio, recipe_id)
+                session |= session_from_recipe(page.seat(request), recipe_id)
             except LoraStudioError as error:
                 session["notice"] = str(error)
         return session

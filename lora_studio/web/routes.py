@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,20 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from lora_studio.errors import InvalidRequest, LoraStudioError, NotFound
+from lora_studio.errors import (
+    InvalidRequest,
+    LoraStudioError,
+    NotAllowed,
+    NotFound,
+    StorageFull,
+    TooMany,
+)
 from lora_studio.settings import assets_dir
+from lora_studio.web import people_routes
+from lora_studio.web.identity import seat
 from lora_studio.web.island import ISLANDS_DIR
 from lora_studio.web.jobs import UNKNOWN_ERROR
+from lora_studio.web.people_routes import Handler
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +38,16 @@ MAP_NAME = re.compile(r"[A-Za-z0-9_-]{1,120}\.bin")
 _ASSET_NAME = re.compile(r"[a-z_]+\.(js|css)")
 _MAX_LIMIT = 200
 _MAX_BODY = 256 * 1024
-_FOREVER = "public, max-age=31536000, immutable"
+_FOREVER = "private, max-age=31536000, immutable"
+_MINE = "private, no-cache"  # another person may not be given the same answer
 _MEDIA = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
-Handler = Callable[[Any, Request], Any]
+STATUS: dict[type[LoraStudioError], int] = {
+    NotFound: 404,
+    NotAllowed: 403,
+    TooMany: 429,
+    StorageFull: 507,
+}
 
 
 class MapFiles:
@@ -88,24 +103,11 @@ def _hint(studio: Any, request: Request) -> Any:
     return studio.hint_for(query.get("prompt", "")[:4000], query.get("base") or "")
 
 
-def _delete(studio: Any, request: Request) -> Any:
-    _ours_only(request)
-    studio.delete_adapter(request.path_params["id"])
-    return {"id": request.path_params["id"]}
-
-
-def _restore(studio: Any, request: Request) -> Any:
-    _ours_only(request)
-    studio.restore_adapter(request.path_params["id"])
-    return {"id": request.path_params["id"]}
-
-
 def _votes(studio: Any, request: Request) -> Any:
     return studio.list_votes(request.query_params.get("base", "")[:500])
 
 
 def _vote(studio: Any, request: Request) -> Any:
-    _ours_only(request)
     return studio.record_votes(request.state.body)
 
 
@@ -128,6 +130,10 @@ def _ours_only(request: Request) -> None:
     """Another site's page cannot set this header without a preflight, which is never granted."""
     if request.headers.get("x-lora-studio") != "1":
         raise InvalidRequest("Use the buttons of the page to change the gallery.")
+
+
+def _status_of(error: LoraStudioError) -> int:
+    return STATUS.get(type(error), 400)
 
 
 def _base(studio: Any, request: Request) -> Any:
@@ -199,20 +205,23 @@ def routes(studio: Any, maps: MapFiles) -> list[BaseRoute]:
         async def endpoint(request: Request) -> Response:
             try:
                 request.state.body = await _body(request) if method == "POST" else {}
-                answer = await run_in_threadpool(handler, studio, request)
+                if method == "POST":
+                    _ours_only(request)
+                answer = await run_in_threadpool(handler, seat(studio, request), request)
             except LoraStudioError as error:
-                status = 404 if isinstance(error, NotFound) else 400
-                return JSONResponse({"error": str(error)}, status)
+                return JSONResponse({"error": str(error)}, _status_of(error))
             except Exception:
                 log.exception("unforeseen error at %s", request.url.path)
                 return JSONResponse({"error": UNKNOWN_ERROR}, 500)
-            return answer if isinstance(answer, Response) else JSONResponse(answer)
+            answer = answer if isinstance(answer, Response) else JSONResponse(answer)
+            answer.headers.setdefault("Cache-Control", _MINE)
+            return answer
 
         return Route(f"{prefix}{path}", endpoint, methods=[method])
 
     def map_file(_: Any, request: Request) -> Response:
         path = maps.find(request.path_params["name"])
-        return FileResponse(path, media_type="application/octet-stream")
+        return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
     return [
         route("/api/status", lambda s, r: s.get_status()),
@@ -225,8 +234,7 @@ def routes(studio: Any, maps: MapFiles) -> list[BaseRoute]:
         route("/api/hint", _hint),
         route("/api/adapter/{id}", lambda s, r: s.get_adapter(r.path_params["id"])),
         route("/api/recipe/{id}", lambda s, r: s.get_recipe(r.path_params["id"])),
-        route("/api/adapter/{id}/delete", _delete, "POST"),
-        route("/api/adapter/{id}/restore", _restore, "POST"),
+        *(route(*row) for row in people_routes.TABLE),
         route("/download/adapter/{id}.zip", _download_adapter),
         route("/download/adapter/{id}/{format}.safetensors", _download_file),
         route("/download/routed/{id}.zip", _download_routed),

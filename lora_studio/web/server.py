@@ -13,11 +13,15 @@ import gradio as gr
 from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lora_studio.errors import LoraStudioError
 from lora_studio.settings import Settings, assets_dir
-from lora_studio.web import theme
+from lora_studio.web import signing_in, theme
 from lora_studio.web.app import build
+from lora_studio.web.guard import Guard
+from lora_studio.web.identity import Identify, check
 from lora_studio.web.jobs import Jobs
 from lora_studio.web.routes import MapFiles, routes
 
@@ -63,15 +67,37 @@ class SecurityHeaders:
         await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
+def _middleware(settings: Settings) -> list[Middleware]:
+    """Outermost first. With a CORSMiddleware on the parent Gradio grants other origins nothing."""
+    hosting = settings.hosting
+    return [
+        Middleware(SecurityHeaders),
+        Middleware(
+            CORSMiddleware,
+            allow_origins=hosting.origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Content-Type", "X-Lora-Studio"],
+            allow_credentials=bool(hosting.origins),
+        ),
+        *signing_in.sessions(settings),
+        Middleware(Identify, hosting=hosting),
+        Middleware(Guard, hosting=hosting, max_upload=settings.max_upload_bytes),
+    ]
+
+
 def _page(studio: Any, settings: Settings) -> tuple[gr.Blocks, dict[str, Any], dict[str, Any]]:
     """The Blocks, what FastAPI is built with, and what Gradio is given in either way of serving."""
+    check(settings)
     # Gradio's uploads arrive beside the gallery, where the janitor finds those it forgets.
     settings.uploads_dir.mkdir(parents=True, exist_ok=True)
     os.environ["GRADIO_TEMP_DIR"] = str(settings.uploads_dir)
     maps, jobs = MapFiles(settings.data_dir), Jobs()
     blocks = build(studio, settings, jobs, maps)
     blocks.queue(max_size=64, api_open=False, default_concurrency_limit=16)
-    fastapi = {"routes": routes(studio, maps), "middleware": [Middleware(SecurityHeaders)]}
+    fastapi = {
+        "routes": [*signing_in.routes(settings), *routes(studio, maps)],
+        "middleware": _middleware(settings),
+    }
     look: dict[str, Any] = {
         "theme": theme.build(),
         "head": theme.HEAD,
@@ -80,7 +106,10 @@ def _page(studio: Any, settings: Settings) -> tuple[gr.Blocks, dict[str, Any], d
         "run_history": False,
         "show_error": False,
         "max_file_size": settings.max_upload_bytes,
+        "allowed_paths": [],
         "blocked_paths": _ours(settings),
+        "enable_monitoring": False,
+        "mcp_server": False,
         "ssr_mode": False,
         "pwa": False,
     }
@@ -124,6 +153,10 @@ def serve(settings: Settings | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = settings or Settings.from_env()
+    try:
+        check(settings)
+    except LoraStudioError as error:
+        raise SystemExit(str(error)) from error
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn passes it on when it is done
     shown = "localhost" if settings.host in ("0.0.0.0", "127.0.0.1") else settings.host
     log.info("LoRA Studio: http://%s:%d", shown, settings.port)
@@ -138,6 +171,7 @@ def serve(settings: Settings | None = None) -> None:
                 host=settings.host,
                 port=settings.port,
                 log_level="warning",
+                proxy_headers=False,  # whom to believe is decided in `identity`
                 timeout_graceful_shutdown=2,  # open pages hold a stream; do not wait for them
             )
     finally:

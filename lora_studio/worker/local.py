@@ -17,6 +17,8 @@ from lora_studio.worker.job import Lane as LaneName
 from lora_studio.worker.lane import Lane
 
 CHILD = (sys.executable, "-m", "lora_studio.worker.child")
+SECRETS = ("OAUTH_CLIENT_SECRET", "LORA_STUDIO_OIDC_CLIENT_SECRET")
+"""Variables that children, which read what strangers send, are not given."""
 
 
 class LocalWorker:
@@ -87,6 +89,6 @@ def _environment(lane: str, temporary: Path) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }
-    found = {**defaults, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    found["TMPDIR"] = str(temporary)
+    kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    found = {**defaults, **kept, "PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(temporary)}
     return sandbox.offline(found) if lane == "reader" else found

@@ -60,8 +60,8 @@ POINTS: dict[str, tuple[Any, str, bool, Where]] = {
     "vectors committed": (Placements, "put", False, always),
     "index synced": (os, "fsync", False, path_has("vectors.index")),
     "index renamed": (os, "replace", False, path_has("vectors.index")),
-    "tombstone committed": (Gallery, "_tombstone", False, always),
-    "row purged": (Store, "purge", False, lambda args: len(args) == 1),
+    "tombstone committed": (Gallery, "_change", False, always),
+    "row purged": (BlobStore, "remove", True, always),
     "file removed": (BlobStore, "remove", False, always),
 }
 

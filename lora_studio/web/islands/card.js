@@ -2,6 +2,8 @@
 
 import { bytes, fixed, h, icon, rankText } from "./dom.js";
 import { face } from "./face.js";
+import { standing } from "./keeping.js";
+import { shared } from "./me.js";
 import { hueOf, picked, toggle } from "./state.js";
 
 const KINDS = { demo: "demo", composed: "composed", uploaded: "uploaded" };
@@ -52,6 +54,7 @@ export function card(hit, open) {
     },
   });
   const tags = (hit.tags || []).filter((tag) => tag !== hit.kind && tag !== hit.modality).slice(0, 3);
+  const marks = shared() ? standing(hit).filter(Boolean) : [];
   const node = h(
     "article",
     { class: "ls-card", tabindex: 0, "data-id": hit.id, "aria-label": title },
@@ -79,11 +82,12 @@ export function card(hit, open) {
       h(
         "div",
         { class: "ls-tags" },
+        marks,
         hit.modality === "image" ? h("span", { class: "ls-tag ls-tag-kind" }, "image") : null,
         hit.kind && hit.kind !== "demo"
           ? h("span", { class: "ls-tag ls-tag-kind" }, KINDS[hit.kind] || hit.kind)
           : null,
-        tags.map((tag) => h("span", { class: "ls-tag" }, tag)),
+        tags.slice(0, marks.length ? 1 : 3).map((tag) => h("span", { class: "ls-tag" }, tag)),
       ),
       (hit.warnings || []).length
         ? h(

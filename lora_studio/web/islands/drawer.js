@@ -5,6 +5,8 @@ import { button, bytes, count, fixed, h, icon, rankText, swap, table } from "./d
 import { closeDialog, showDialog } from "./dialog.js";
 import { downloads, promise } from "./download.js";
 import { face } from "./face.js";
+import { keeping, moderating, standing } from "./keeping.js";
+import { me, shared } from "./me.js";
 import { reportCard } from "./measures.js";
 import { getJson, post } from "./net.js";
 import { copyChips } from "./words.js";
@@ -51,9 +53,11 @@ function moduleTable(rows) {
 
 function described(entry) {
   return (
-    { samples: "Found by its sample inputs.", card: "Found by its card: it has no sample inputs." }[
-      entry.described_by
-    ] || "Not yet placed in the search by meaning."
+    {
+      samples: "Found by its sample inputs.",
+      card: "Found by its card: it has no sample inputs.",
+      centroid: "Found by a vector of its sample inputs, which stayed with its contributor.",
+    }[entry.described_by] || "Not yet placed in the search by meaning."
   );
 }
 
@@ -109,6 +113,12 @@ function depth(entry, norms) {
   return [title, layerBars(norms, "Norm of the update", fixed, blocks)];
 }
 
+function moderation(entry, reload) {
+  if (!shared() || !me.moderator) return null;
+  const again = () => openDrawer(entry.id, reload);
+  return section("Moderation", h("div", { class: "ls-actions" }, moderating(entry, again)));
+}
+
 function body(entry, reload) {
   const card = reportCard(entry.measures, entry.twins, (id) => openDrawer(id, reload));
   const norms = (entry.layer_norms || []).filter(Number.isFinite);
@@ -120,8 +130,10 @@ function body(entry, reload) {
     h(
       "div",
       { class: "ls-tags" },
+      shared() ? standing(entry) : null,
       (entry.tags || []).map((tag) => h("span", { class: "ls-tag" }, tag)),
     ),
+    moderation(entry, reload),
     h(
       "dl",
       { class: "ls-facts" },
@@ -210,6 +222,8 @@ export async function openDrawer(id, reload = () => {}) {
     head.style.setProperty("--ls-hue", on ? hueOf(entry.id) : "var(--ls-ink-soft)");
   };
   draw();
+  const again = () => openDrawer(entry.id, reload);
+  const gone = () => remove(entry, reload);
   showDialog({
     title: entry.title || "Adapter",
     head,
@@ -217,7 +231,9 @@ export async function openDrawer(id, reload = () => {}) {
     footer: [
       pick,
       downloads(entry),
-      button("Delete", { kind: "quiet", onclick: () => remove(entry, reload) }, "trash"),
+      shared()
+        ? keeping(entry, gone, again)
+        : button("Delete", { kind: "quiet", onclick: gone }, "trash"),
     ],
   });
   const stop = subscribe(() => {

@@ -5,6 +5,7 @@ import { card, paintPick, skeleton } from "./card.js";
 import { debounce, empty, button, h, icon, swap } from "./dom.js";
 import { openDrawer } from "./drawer.js";
 import { facets } from "./facets.js";
+import { askToSignIn, me, shared } from "./me.js";
 import { getJson } from "./net.js";
 import { session, subscribe } from "./state.js";
 
@@ -21,6 +22,10 @@ function uploadButton() {
     "plus",
   );
   function flip() {
+    if (shared() && !me.may.includes("upload")) {
+      askToSignIn("Sign in to add adapters.");
+      return;
+    }
     const shown = document.body.classList.toggle("ls-uploading");
     node.setAttribute("aria-expanded", String(shown));
     node.classList.toggle("is-on", shown);

@@ -26,7 +26,6 @@ class Runs:
 
     def __init__(self, page: Page, form: Fields) -> None:
         self._page = page
-        self._studio = page.studio
         self._form = form
 
     def _base(self, session: dict[str, Any]) -> str:
@@ -38,8 +37,9 @@ class Runs:
         def submit(view: Shown) -> Any:
             form, session = self._form, values[self._form.session]
             base, first = self._base(session), form.first_seed(values)
-            images = self._studio.get_base_model(base)["modality"] == "image"
-            prompts, columns = form.asked(values, images), columns_of(session, self._studio, base)
+            studio = self._page.seat(request)
+            images = studio.get_base_model(base)["modality"] == "image"
+            prompts, columns = form.asked(values, images), columns_of(session, studio, base)
             view |= {
                 "base": base,
                 "modality": "image" if images else "text",
@@ -50,7 +50,7 @@ class Runs:
                 "cells": [],
             }
             sampling = form.sampling(values, images)
-            return self._studio.compare_outputs(prompts, columns, sampling, seed=first, base=base)
+            return studio.compare_outputs(prompts, columns, sampling, seed=first, base=base)
 
         yield from self._streamed(request, submit)
 
@@ -68,7 +68,8 @@ class Runs:
             view |= {"prompts": [], "columns": [], "rows": [], "prompt": prompt}
             sampling, first = form.sampling(values, True), form.first_seed(values)
             recipe = recipe_of(session, base)
-            return self._studio.compare_grid(axes, recipe, prompt, sampling, first, base)
+            studio = self._page.seat(request)
+            return studio.compare_grid(axes, recipe, prompt, sampling, first, base)
 
         yield from self._streamed(request, submit)
 
@@ -82,13 +83,13 @@ class Runs:
         """Runs the test prompts of what is picked."""
 
         def submit() -> Any:
-            base = self._base(session)
-            columns = columns_of(session, self._studio, base)
+            studio, base = self._page.seat(request), self._base(session)
+            columns = columns_of(session, studio, base)
             sources = [*test_sources_of(session), *(suites or [])]
             if not sources:
                 raise InvalidRequest("Pick adapters first: their test prompts are what is run.")
             seeded = int(seed or 0)
-            return self._studio.run_tests(columns, sources, n=TEST_PROMPTS, seed=seeded, base=base)
+            return studio.run_tests(columns, sources, n=TEST_PROMPTS, seed=seeded, base=base)
 
         for job_state, payload in self._page.jobs.stream(request, SLOT, submit):
             done = (payload or {}).get("result")
@@ -105,7 +106,7 @@ class Runs:
         words: list[str] = []
         examples: list[str] = []
         for line in [line.strip() for line in text.splitlines() if line.strip()][:MAX_PROMPTS]:
-            answer = self._studio.hint_for(line, base)
+            answer = self._page.studio.hint_for(line, base)
             if answer:
                 words += [word for word in answer["unknown"] if word not in words]
                 examples = examples or list(answer["examples"])

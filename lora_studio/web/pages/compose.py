@@ -25,7 +25,7 @@ PICTURES = ["a neon outline", "a star", "painted in watercolour"]
 
 def build(page: Page) -> None:
     """The compose tab."""
-    studio, default = page.studio, page.settings.base_model
+    default = page.settings.base_model
     with gr.Row(elem_id="ls-compose", equal_height=False):
         with gr.Column(scale=5, min_width=320, elem_classes=["ls-panel"]):
             island("heading", {"text": "1", "title": "Adapters"})
@@ -61,7 +61,9 @@ def build(page: Page) -> None:
         def submit() -> Any:
             if not task.strip():
                 raise InvalidRequest("Describe the task in a sentence first.")
-            return studio.retrieve_adapters(task.strip(), base_of(session, default), k=3)
+            return page.seat(request).retrieve_adapters(
+                task.strip(), base_of(session, default), k=3
+            )
 
         for job_state, payload in page.jobs.stream(request, "compose", submit):
             done = (payload or {}).get("result")
@@ -76,7 +78,9 @@ def build(page: Page) -> None:
         session: dict[str, Any], request: gr.Request
     ) -> Iterator[tuple[State, Any]]:
         def submit() -> Any:
-            return studio.plan_composition(recipe_of(session, base_of(session, default)))
+            return page.seat(request).plan_composition(
+                recipe_of(session, base_of(session, default))
+            )
 
         for job_state, payload in page.jobs.stream(request, "compose", submit):
             done = (payload or {}).get("result")
@@ -88,7 +92,7 @@ def build(page: Page) -> None:
         def submit() -> Any:
             recipe = recipe_of(session, base_of(session, default))
             title = str((session.get("draft") or {}).get("title") or "")
-            return studio.compose_adapter(recipe, title=title)
+            return page.seat(request).compose_adapter(recipe, title=title)
 
         for job_state, payload in page.jobs.stream(request, "compose", submit):
             done = (payload or {}).get("result")

@@ -54,7 +54,6 @@ def gather(paths: list[str] | None, folder: Path) -> Path:
 
 def build(page: Page) -> None:
     """The gallery tab."""
-    studio = page.studio
     island("gallery", elem_id="ls-gallery")
     with gr.Column(elem_id="ls-upload", elem_classes=["ls-panel"]):
         island("heading", {"title": "Add an adapter"})
@@ -82,6 +81,11 @@ def build(page: Page) -> None:
                     lines=3,
                     max_lines=8,
                 )
+                private = gr.Checkbox(
+                    label="Only I may see and use it",
+                    visible=not page.settings.hosting.local,
+                    elem_id="ls-upload-private",
+                )
         job = island("job", {"title": "Upload"}, ["stop"], elem_id="ls-upload-job")
         report = island("report", elem_id="ls-upload-report")
 
@@ -94,6 +98,7 @@ def build(page: Page) -> None:
         base: str,
         contributor: str,
         samples: str,
+        private: bool,
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
         card: dict[str, Any] = {
@@ -111,7 +116,9 @@ def build(page: Page) -> None:
                 path = gather(paths, Path(folder))
                 shown = base_of(session, page.settings.base_model)
                 bare = path.suffix in (".safetensors", ".npz")
-                return studio.add_adapter(str(path), card, fallback_base=shown if bare else "")
+                return page.seat(request).add_adapter(
+                    str(path), card, fallback_base=shown if bare else "", private=bool(private)
+                )
 
             for job_state, payload in page.jobs.stream(request, "upload", submit):
                 done = (payload or {}).get("result")
@@ -128,7 +135,7 @@ def build(page: Page) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     adding = button.click(
         add_adapter,
-        [page.session, files, *fields],
+        [page.session, files, *fields, private],
         [job, report, files, *fields],
         trigger_mode="once",
         **quiet,

@@ -21,7 +21,6 @@ MAX_MODULES_LISTED = 2000
 
 def build(page: Page) -> None:
     """The map tab."""
-    studio = page.studio
     with gr.Row(elem_id="ls-map-controls", elem_classes=["ls-controls"], equal_height=False):
         module = gr.Dropdown(
             [("All modules, tiled", ALL)], value=ALL, label="Module", filterable=True, min_width=220
@@ -44,7 +43,7 @@ def build(page: Page) -> None:
             sources = [{"id": s["id"], "weight": s["weight"]} for s in sources_of(session)]
             if not sources:
                 raise InvalidRequest("Pick adapters in the gallery to see their units.")
-            return studio.cluster_units(sources, module or ALL, int(k), basis, gauge)
+            return page.seat(request).cluster_units(sources, module or ALL, int(k), basis, gauge)
 
         for job_state, payload in page.jobs.stream(request, "map", submit):
             done = (payload or {}).get("result")

@@ -16,7 +16,7 @@ from lora_studio.limits import Limits, limited
 from lora_studio.rank_units.measures import measure, sentences
 from lora_studio.worker.job import JobContext
 
-FROM_PEOPLE = ("title", "description", "licence", "contributor", "base_model")
+FROM_PEOPLE = ("title", "description", "licence", "contributor", "base_model", "centroid")
 LISTS = ("samples", "tags", "trigger_words")
 
 
