@@ -16,7 +16,8 @@ from lora_studio.errors import LoraStudioError
 from lora_studio.gallery import Gallery
 from lora_studio.gallery.backup import Backup, back_up, check_copy, restore
 from lora_studio.gallery.verify import verify
-from lora_studio.settings import Settings
+from lora_studio.retrieval.private_card import write_private_card
+from lora_studio.settings import MINILM, Settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="lora-studio", description="Looks after the gallery of a LoRA Studio."
+        prog="lora-studio", description="Looks after the gallery of a LoRA Studio, and after cards."
     )
     data = argparse.ArgumentParser(add_help=False)
     data.add_argument(
@@ -58,7 +59,20 @@ def _parser() -> argparse.ArgumentParser:
     add = command("purge", _purge, "Remove adapters for good: row and files.").add_argument
     add("id", nargs="+", help="id of an adapter, or its first 8 characters or more")
     add("--yes", action="store_true", help="do not ask")
+    add = command("card", _card, "Put the centroid of sample inputs in a card, not the samples.")
+    add.add_argument("folder", type=Path, help="an adapter's folder; its README.md is rewritten")
+    add.add_argument("--samples", type=Path, help="a file of sample inputs, one a line")
+    add.add_argument("--embedder", default=MINILM, help="minilm, or that of the studio it goes to")
     return parser
+
+
+def _card(args: argparse.Namespace, settings: Settings) -> int:
+    made = write_private_card(args.folder, args.samples, args.embedder)
+    print(
+        f"{args.folder / 'README.md'} now holds the centroid of {made.count} sample inputs "
+        f"({made.embedder}) and none of the inputs."
+    )
+    return 0
 
 
 def _backup(args: argparse.Namespace, settings: Settings) -> int:

@@ -1,7 +1,8 @@
 """Who changed what, when: rows that are only appended, in the transaction of the change itself.
 
 Each row carries the hash of the row before, so that a row changed or taken out later is noticed;
-the database refuses to do either.
+the database refuses to do either. Since they outlive what is purged, they hold no text that people
+wrote, only fingerprints of it.
 """
 
 from __future__ import annotations
@@ -56,6 +57,12 @@ for _verb in ("UPDATE", "DELETE"):
     )
 
 _SAID = ("seq", "time", "actor", "action", "target", "before", "after", "previous")
+
+
+def fingerprint(value: Any) -> str:
+    """Eight characters that tell whether two texts (or lists of texts) are the same."""
+    text = json.dumps(value, sort_keys=True, default=list)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def record(

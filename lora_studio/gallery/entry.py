@@ -94,7 +94,6 @@ class Entry:
 def state_of(entry: Entry) -> dict[str, Any]:
     """What the audit log says of an adapter that comes or goes."""
     return {
-        "title": entry.title,
         "owner": entry.owner,
         "visibility": entry.visibility,
         "review_state": entry.review_state,

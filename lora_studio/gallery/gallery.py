@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -261,14 +260,6 @@ class Gallery(Moderated):
     def tests(self, adapter_id: str) -> list[dict[str, Any]]:
         """Test prompts stored with an adapter: [{"prompt", "target"}], empty if it has none."""
         return self._store.tests(self._live(adapter_id).id)
-
-    def delete(self, adapter_id: str, by: str = "") -> Entry:
-        """Marks an adapter as deleted; `restore` undoes it for seven days."""
-        return self._change(adapter_id, by, "delete", deleted=time.time())
-
-    def restore(self, adapter_id: str, by: str = "") -> Entry:
-        """Takes a deletion back."""
-        return self._change(adapter_id, by, "restore", deleted=None)
 
     def damaged(self) -> list[Entry]:
         """Adapters no search finds because their file is missing or altered."""

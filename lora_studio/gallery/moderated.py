@@ -100,6 +100,14 @@ class Moderated(Searchable):
         action = {"quarantined": "quarantine", "reviewed": "approve"}.get(review, "unreview")
         return self._change(adapter_id, by, action, review_state=review)
 
+    def delete(self, adapter_id: str, by: str = "") -> Entry:
+        """Marks an adapter as deleted; `restore` undoes it for seven days."""
+        return self._change(adapter_id, by, "delete", deleted=time.time())
+
+    def restore(self, adapter_id: str, by: str = "") -> Entry:
+        """Takes a deletion back."""
+        return self._change(adapter_id, by, "restore", deleted=None)
+
     def edit(
         self, adapter_id: str, card: Mapping[str, Any], by: str = "", *, anew: bool = False
     ) -> Entry:
@@ -117,7 +125,7 @@ class Moderated(Searchable):
             if anew and known.entry.review_state == "reviewed":
                 card = {**card, "review_state": "unreviewed"}
                 entry = replace(entry, review_state="unreviewed")
-            before = {key: getattr(known.entry, key) for key in card}
+            before = {key: audit.fingerprint(getattr(known.entry, key)) for key in card}
             self._store.touch(
                 connection,
                 name,
@@ -127,7 +135,8 @@ class Moderated(Searchable):
             )
             if adapter_texts(entry.card()) != adapter_texts(known.entry.card()):
                 self._displace(connection, known.entry)
-            audit.record(connection, by, "edit", name, before, dict(card))
+            after = {key: audit.fingerprint(value) for key, value in card.items()}
+            audit.record(connection, by, "edit", name, before, after)
         return self.get(name)
 
     def _displace(self, connection: Connection, entry: Entry) -> None:
@@ -166,7 +175,7 @@ class Moderated(Searchable):
                 raise TooMany(f"You have made {per_day} reports in 24 hours. Come back tomorrow.")
             values = {"adapter_id": name, "reporter": by, "reason": reason, "created": now}
             connection.execute(insert(reports).values(**values))
-            audit.record(connection, by, "report", name, {}, {"reason": reason})
+            audit.record(connection, by, "report", name, {}, {"reason": audit.fingerprint(reason)})
 
     def close_reports(self, adapter_id: str, by: str = "") -> int:
         """Marks the reports of an adapter as dealt with; returns how many were open."""

@@ -70,12 +70,12 @@ def test_a_reader_that_takes_too_long_or_too_much_is_stopped(tmp_path, monkeypat
         opened.close()
 
 
-def test_the_reader_has_no_secrets_and_no_hub(monkeypatch):
+def test_the_reader_has_no_secrets_and_no_hub(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setenv("OAUTH_CLIENT_SECRET", "s")
-    env = local._environment("reader")
+    env = local._environment("reader", tmp_path)
     assert not {"HF_TOKEN", "OAUTH_CLIENT_SECRET"} & env.keys()
     assert "hf_secret" not in env.values()
     assert env["HF_HUB_OFFLINE"] == "1"
     assert Path(env["PYTHONPATH"].split(":")[0]).is_dir()
-    assert "hf_secret" in local._environment("model").values()
+    assert "hf_secret" in local._environment("model", tmp_path).values()

@@ -421,12 +421,12 @@ def test_our_headers_need_our_page(tmp_path: Path):
         assert built.client.post(path, headers=sent, json={}).status_code == 400
 
 
-def test_children_are_not_given_our_secrets(monkeypatch: pytest.MonkeyPatch):
+def test_children_are_not_given_our_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     from lora_studio.worker import local
 
     for name in local.SECRETS:
         monkeypatch.setenv(name, "hush")
-    assert "hush" not in local._environment("light").values()
+    assert "hush" not in local._environment("light", tmp_path).values()
 
 
 def folder_of(tmp_path: Path, name: str, **card: Any) -> str:

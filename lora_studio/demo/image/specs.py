@@ -118,7 +118,7 @@ def adapter_specs() -> list[AdapterSpec]:
             alpha=16,
             steps=600,
         ),
-        AdapterSpec(f"{good}-moon", "moon", "kohya", "anouk", "lokr", steps=600),
+        AdapterSpec(f"{good}-moon", "moon", "kohya", "anouk", "lokr", steps=1000),
         AdapterSpec(
             f"{good}-fish", "fish", "kohya", "tobias", conv_rank=4, conv_alpha=2, paired=0.4
         ),
