@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -30,12 +30,14 @@ def add_adapter(
     card: Mapping[str, Any],
     actor: Actor,
     access: Access,
+    bases: Sequence[str] | None = None,
     fallback: str = "",
     private: bool = False,
 ) -> Steps:
     """Yields progress; returns the entry with {report, existed, twins}.
 
     Args:
+        bases: the base models an upload may be compared with and tried on; None for any.
         fallback: base model to take where neither file nor card names one and the weights do not
             tell it.
         private: whether only its owner sees it.
@@ -43,10 +45,10 @@ def add_adapter(
     out = settings.scratch_dir / f"{uuid4().hex}.safetensors"
     drawn: Path | None = None
     try:
-        result = yield from _read(flow, _job(settings, path, out, card, fallback))
+        result = yield from _read(flow, _job(settings, path, out, card, fallback, bases))
         if fallback and not result["card"]["base_model"]:
             again = {**card, "base_model": fallback}
-            result = yield from _read(flow, _job(settings, path, out, again, fallback))
+            result = yield from _read(flow, _job(settings, path, out, again, fallback, bases))
         drawn = Path(result["thumbnail"]) if result.get("thumbnail") else None
         tried = yield from _dry_run(flow, settings, result, out)
         adapter = canonical.read(out, AdapterCard.from_dict(result["card"]))
@@ -67,7 +69,7 @@ def add_adapter(
         out.unlink(missing_ok=True)
         if drawn:
             drawn.unlink(missing_ok=True)
-    report = [*result["report"], tried]
+    report = [*result["report"], *filter(None, [tried])]
     if existed:
         report.append("The very same weights were already here; nothing was added twice.")
     if entry.centroid and entry.described_by != "centroid" and not entry.samples:
@@ -94,22 +96,33 @@ def _read(flow: Flow, job: Job) -> Steps:
 def _dry_run(
     flow: Flow, settings: Settings, result: Mapping[str, Any], out: Path
 ) -> Generator[Event, None, str]:
-    """Runs the base model with the adapter once, where it is at hand and idle; what was done."""
+    """Runs the base model with the adapter once, where it is at hand and idle; what was done, "" if
+    the adapter was not even compared with it."""
     base = str(result["card"]["base_model"])
+    if not result["fits"]:
+        return ""
     lane = flow.worker.status()["model"]
     idle = lane["state"] not in ("busy", "down") and not lane["queued"]
-    if not result["fits"] or not idle or lane.get("base") not in (None, base):
+    if not idle or lane.get("base") not in (None, base):
         return "It was not tried on its base model, which is not at hand just now."
     args = {"base": base, "device": settings.device, "path": str(out)}
     yield from flow.run(Job("dry_run", args, "model", deadline=READ_SECONDS))
     return f"{base} runs with it and gives finite numbers."
 
 
-def _job(settings: Settings, path: str, out: Path, card: Mapping[str, Any], fallback: str) -> Job:
+def _job(
+    settings: Settings,
+    path: str,
+    out: Path,
+    card: Mapping[str, Any],
+    fallback: str,
+    bases: Sequence[str] | None,
+) -> Job:
     args = {
         "path": path,
         "out": str(out),
         "card": dict(card),
+        "bases": None if bases is None else list(bases),
         "fallback": fallback,
         "max_bytes": settings.max_upload_bytes,
         "limits": settings.limits.to_dict(),

@@ -62,12 +62,16 @@ class Bases:
             "gate": gate_path(name).is_file(),
         }
 
+    def allowed(self) -> tuple[str, ...] | None:
+        """The base models people may have run; None for any."""
+        hosting = self._settings.hosting
+        return None if hosting.local else (self._settings.base_model, *TITLES, *hosting.bases)
+
     def permit(self, base: str) -> None:
         """Raises NotAllowed for a base model that people of a hosted studio may not have run: a
         name is a download from the Hub or a folder of this machine."""
-        hosting = self._settings.hosting
-        allowed = (self._settings.base_model, *TITLES, *hosting.bases)
-        if not hosting.local and base not in allowed:
+        allowed = self.allowed()
+        if allowed is not None and base not in allowed:
             raise NotAllowed(
                 f"This studio runs {', '.join(allowed)}; not '{base[:100]}'. Its operator can "
                 "allow more with LORA_STUDIO_BASES."

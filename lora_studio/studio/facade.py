@@ -111,6 +111,7 @@ class Studio(Moderating):
                 dict(card or {}),
                 who,
                 self._access,
+                self._bases.allowed(),
                 fallback_base,
                 private,
             )

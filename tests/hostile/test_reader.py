@@ -14,6 +14,8 @@ from lora_studio.limits import Limits
 from lora_studio.settings import Settings
 from lora_studio.studio import Studio
 from lora_studio.worker import local
+from lora_studio.worker.job import JobContext
+from lora_studio.worker.tasks import validate
 from tests.hostile.cases import Case, plain
 from tests.hostile.headers import cases as headers
 
@@ -79,3 +81,24 @@ def test_the_reader_has_no_secrets_and_no_hub(monkeypatch, tmp_path):
     assert env["HF_HUB_OFFLINE"] == "1"
     assert Path(env["PYTHONPATH"].split(":")[0]).is_dir()
     assert "hf_secret" in local._environment("model", tmp_path).values()
+
+
+def test_an_upload_that_names_a_folder_of_the_host_learns_nothing_of_it(tmp_path):
+    """On a hosted studio a stranger's base model is compared only if it is one of the studio's."""
+    base = tmp_path / "base"
+    base.mkdir()
+    save_file(
+        {"model.layers.0.self_attn.q_proj.weight": np.ones((7, 9), np.float32)},
+        base / "m.safetensors",
+    )
+    weights = tmp_path / "x.safetensors"
+    save_file(plain(np.random.default_rng(0)), weights)
+    args = {"path": str(weights), "out": str(tmp_path / "out"), "max_bytes": 1 << 20}
+    args |= {"card": {"base_model": str(base)}}
+    ctx = JobContext(lambda data: None, lambda share, text: None, lambda: False, tmp_path)
+    with pytest.raises(InvalidAdapter) as refused:
+        validate.run(args, ctx)
+    assert refused.value.refusal == "base-model"
+    result = validate.run({**args, "bases": ["lora-studio-demo-text"]}, ctx)
+    assert not result["fits"]
+    assert "not on this machine" in " ".join(result["report"])

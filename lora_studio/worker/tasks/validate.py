@@ -9,6 +9,7 @@ from typing import Any
 from lora_studio.adapter import Adapter, AdapterCard
 from lora_studio.errors import InvalidAdapter
 from lora_studio.families import cannot_run, check_fits, detect, home_of, module_shapes
+from lora_studio.families.base_model import Shapes
 from lora_studio.families.known import KNOWN
 from lora_studio.formats import Loaded, canonical, load
 from lora_studio.formats.thumbnail import redraw
@@ -22,7 +23,8 @@ LISTS = ("samples", "tags", "trigger_words")
 
 def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     """args: path, out (file to write), max_bytes, limits, card (fields a person typed; they win),
-    fallback (base model whose sizes count where none is named).
+    fallback (base model whose sizes count where none is named), bases (those that may be looked
+    at, None for any).
 
     Returns {card, tests, report, family, evidence, fits, measures, thumbnail}; `evidence` says why
     it is taken for that family; `fits`, whether its base model was at hand and every module has a
@@ -47,7 +49,7 @@ def _validate(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     loaded = load(
         args["path"],
         int(args["max_bytes"]),
-        lambda said: module_shapes(str(typed or said or last)),
+        lambda said: _sizes(str(typed or said or last), args),
     )
     ctx.check()
     card = _card(loaded.adapter.card, args.get("card", {}))
@@ -69,7 +71,7 @@ def _validate(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
         report.append(f"No base model was named; taken for {card.base_model}. {why}")
     if lacking := cannot_run(guess.family):
         report.append(lacking)
-    fits, compared = _fit(adapter)
+    fits, compared = _fit(adapter, _sizes(card.base_model, args))
     report.append(compared)
     ctx.progress(0.8, "writing")
     out = Path(args["out"])
@@ -99,14 +101,19 @@ def _summary(adapter: Adapter) -> str:
     )
 
 
-def _fit(adapter: Adapter) -> tuple[bool, str]:
+def _sizes(base: str, args: dict[str, Any]) -> Shapes:
+    """Sizes of a base model's modules; {} for one that uploads of strangers may not look at."""
+    bases = args.get("bases")
+    return module_shapes(base) if bases is None or base in bases else {}
+
+
+def _fit(adapter: Adapter, shapes: Shapes) -> tuple[bool, str]:
     """Whether every module was seen to fit the named base model, and that in words.
 
     Raises:
         InvalidAdapter: a module does not fit.
     """
     base = adapter.card.base_model
-    shapes = module_shapes(base)
     if not shapes:
         return False, (
             f"The base model ({base or 'not named'}) is not on this machine, so module sizes were "
