@@ -79,7 +79,9 @@ def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
         name = entry.filename.rstrip("/") if entry.is_dir() else entry.filename
         if not _plain(name) or entry.orig_filename != entry.filename or name.lower() in seen:
             raise _bad(
-                f"The zip holds a file name that is not allowed: {name[:80]!r}.", "zip-names"
+                f"The zip holds a file name that is not allowed: {name[:80]!r}. Zip the adapter's "
+                "folder again, with that folder alone in it.",
+                "zip-names",
             )
         seen.add(name.lower())
         if entry.flag_bits & 0x41:

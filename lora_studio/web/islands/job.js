@@ -63,7 +63,7 @@ export function mount({ host, props, watch, trigger }) {
           ),
         ),
       );
-      dismiss = toast(sentence, { kind: "error" });
+      dismiss = toast(sentence.replace(/:$/, "."), { kind: "error" });
     } else if (value.state === "stopped") swap(host, h("p", { class: "ls-job-done" }, "Stopped."));
     else if (value.state === "done")
       swap(

@@ -60,7 +60,7 @@ def build(page: Page) -> None:
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 files = gr.File(
-                    label="PEFT zip, files of an adapter folder, or .safetensors",
+                    label="Adapter file, zip, or the files of its folder",
                     file_count="multiple",
                     file_types=FILE_TYPES,
                     height=176,
