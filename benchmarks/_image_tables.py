@@ -36,8 +36,10 @@ Written by `python benchmarks/image_composition.py --write`. {images} pictures f
 {steps} steps, with 95 % Wilson intervals; all lines of a table share prompts and noise, so
 differences between lines are surer than their intervals say. *object* and *style*: the classifier
 sees the one that the prompt asks for; *left* and *right*: it sees the object asked for there, in
-its colour; *both*: in the same picture. In bold the best composition of a table. The gate of gated
-fusion was fitted on other adapters than these.
+its colour; *both*: in the same picture. Of three adapters each prompt asks for two, so that the
+third has to keep out of the way; K-LoRA takes two adapters, and CLoRA prompts that name all, so
+they are not in that table. In bold the best composition of a table. The gate of gated fusion was
+fitted on other adapters than these.
 
 {groups}
 
