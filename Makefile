@@ -37,7 +37,8 @@ soak fuzz: export LORA_STUDIO_FULL := 1
 soak fuzz: export LORA_STUDIO_FIGURES := $(FIGURES)
 soak: $(TEST_STAMP) ## The fault and hostile tests with their full counts (hours), then RELIABILITY.md
 	@rm -rf $(FIGURES) && mkdir -p $(FIGURES)
-	@$(BIN)/python -m pytest tests/faults tests/hostile tests/unit/gallery/test_backup.py; status=$$?; \
+	@$(BIN)/python -m pytest tests/faults tests/hostile \
+		tests/web/test_page_texts.py tests/unit/gallery/test_backup.py; status=$$?; \
 		$(BIN)/python scripts/reliability.py $(FIGURES) && exit $$status
 
 fuzz: $(TEST_STAMP) ## Fuzz what reads uploaded bytes, with the full counts

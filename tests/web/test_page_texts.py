@@ -14,9 +14,7 @@ from lora_studio.settings import DEMO_BASE, Settings
 from lora_studio.studio.demos import add_demo
 from tests.figures import cases, record
 from tests.hostile.payloads import PAYLOADS
-from tests.web.conftest import NewPage, browser, new_page, open_tab, serving
-
-__all__ = ["browser", "new_page"]
+from tests.web.conftest import NewPage, open_tab, serving
 
 TEXTS = PAYLOADS[:: len(PAYLOADS) // cases(10, len(PAYLOADS))]
 FIRED = "window.__hit || 0"
