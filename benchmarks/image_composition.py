@@ -6,7 +6,7 @@ Adapters of the embedded demo: an object and a style, two objects side by side, 
 each prompt asks for two, so that the third must keep out of the way. A small
 classifier, trained on the same world, says what a picture shows; all methods of a group answer the
 same prompts from the same noise. `--write` puts the tables, and that of image_cost.py, in
-assets/demo/image/COMPOSITIONS.md; groups that were measured before are kept in .build and not drawn
+assets/demo/image/COMPOSITIONS.md; lines that were measured before are kept in .build and not drawn
 again.
 """
 
@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
+from pathlib import Path
 from typing import Any
 
 import _image_tables
@@ -199,18 +200,31 @@ class Bench:
             sides.append(objects & found.shows("colour", [s.colour for s in mine]))
         return sides[0], sides[1]
 
-    def lines(self, group: Group) -> Iterator[tuple[str, list[Rate]]]:
-        """(label, rates) of the controls and of every method."""
+    def lines(self, group: Group, known: Sequence[str] = ()) -> Iterator[tuple[str, list[Rate]]]:
+        """(label, rates) of the controls and of every method but those `known`."""
         scenes = group.scenes(self.images)
         alone: dict[str, Scheduled] = {"base model": plain({})}
         for name in group.names:
             alone[f"{name} alone"] = plain({self.adapters[name].id: 1.0})
         for label, plan in alone.items():
-            yield label, rates(self.score(lambda scene, plan=plan: plan, scenes))
+            if label not in known:
+                yield label, rates(self.score(lambda scene, plan=plan: plan, scenes))
         for label, method, params in variants(group):
+            if label in known:
+                continue
             started = time.perf_counter()
             yield label, rates(self.score(self.plans(group, method, params), scenes))
             logging.info("%s: %s, %.0f s", group.title, label, time.perf_counter() - started)
+
+    def table(self, group: Group, file: Path) -> list[tuple[str, list[Rate]]]:
+        """All lines of a group; those in `file` are not drawn again, new ones go there at once."""
+        read = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+        rows = [(label, [Rate(*rate) for rate in found]) for label, found in read]
+        for line in self.lines(group, [label for label, _ in rows]):
+            rows.append(line)
+            plain_rows = [(label, [astuple(rate) for rate in found]) for label, found in rows]
+            file.write_text(json.dumps(plain_rows), encoding="utf-8")
+        return rows
 
 
 def halves_of(scene: Scene | Pair, words: bool) -> list[dict[str, Any]]:
@@ -243,12 +257,9 @@ def main() -> None:
         if options.groups not in group.title:
             continue
         file = kept / f"{group.title.replace(' ', '-')}-{options.images}.json"
-        if not (options.write and file.exists()):
-            lines = [(label, [astuple(r) for r in found]) for label, found in bench.lines(group)]
-            file.write_text(json.dumps(lines), encoding="utf-8")
-        known = json.loads(file.read_text(encoding="utf-8"))
-        rows = [(label, [Rate(*rate) for rate in found]) for label, found in known]
-        tables.append(_image_tables.scores(group.title, group.columns, rows))
+        if not options.write:
+            file.unlink(missing_ok=True)
+        tables.append(_image_tables.scores(group.title, group.columns, bench.table(group, file)))
         print(tables[-1], flush=True)
     if not options.write:
         return

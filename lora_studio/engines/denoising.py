@@ -15,7 +15,7 @@ from lora_studio.composition.schedule import Aggregator, Scheduled, StepView
 from lora_studio.engines.adapter_bank import AdapterBank
 from lora_studio.engines.attention import AttentionRules, Seat
 from lora_studio.engines.evaluations import Evaluation, Key, chunks, key_of
-from lora_studio.engines.grouped_rows import GroupedRows, Update
+from lora_studio.engines.grouped_rows import GroupedRows, Stack, Update
 from lora_studio.engines.prompt_embeds import PromptEmbeds
 from lora_studio.families.family import Family
 
@@ -63,6 +63,7 @@ class Conductor:
         self._step, self._call = step, 0
         self._aggregators: dict[tuple[int, int], Aggregator] = {}
         self._pieces: OrderedDict[Key, Mapping[str, Update]] = OrderedDict()
+        self._stacks: dict[tuple[Key, ...], dict[str, Stack | None]] = {}
         self._forward: Callable[..., Any] = _nowhere
         self.evaluated = [0] * len(plans)
         self.calls = 0
@@ -186,7 +187,9 @@ class Conductor:
         if self._attention is not None:
             seats = [Seat(job.row, job.branch, half) for job in jobs for half in halves]
             self._attention.seat(seats, taken_args[0].device)
-        grouped = GroupedRows(tuple(group[:3] for group in groups if group[2]), len(index))
+        present = tuple(group for group in groups if group[2])
+        stacks = self._stacks.setdefault(tuple(group[3] for group in present), {})
+        grouped = GroupedRows(tuple(group[:3] for group in present), len(index), stacks)
         with self._bank.active(grouped):
             out = self._forward(*taken_args, **taken)
         sample = out[0] if isinstance(out, tuple) else out.sample
@@ -240,6 +243,7 @@ class Conductor:
         self._pieces[job.key] = found
         if len(self._pieces) > KEPT:
             self._pieces.popitem(last=False)
+            self._stacks.clear()
         return found
 
 

@@ -4,7 +4,7 @@ of factors, so nothing is copied per row, and ranks and kinds of layer may diffe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -48,6 +48,13 @@ class GatedPiece(NamedTuple):
     out: Tensor
 
 
+class Stack(NamedTuple):
+    """Updates of one module for several groups of rows: A (groups, r, d_in), B (groups, d_out, r)."""
+
+    A: Tensor
+    B: Tensor
+
+
 Update = Piece | GatedPiece
 
 
@@ -78,13 +85,24 @@ class GroupedRows:
         groups: (first row, row behind the last, module name -> update), in the order of the rows;
             rows outside every group belong to the base model.
         rows: size of the batch.
+        stacks: module name -> factors of all groups in one tensor, kept from one pass of the same
+            plans to the next; None where they cannot be stacked.
     """
 
     groups: tuple[tuple[int, int, Mapping[str, Update]], ...]
     rows: int
+    stacks: dict[str, Stack | None] = field(default_factory=dict)
 
     def add(self, name: str, module: nn.Module, x: Tensor, out: Tensor) -> Tensor | None:
-        """Adds each group's update to its rows of `out`, in place."""
+        """Adds each group's update to its rows of `out`, in place; those of a linear layer at once
+        where the groups are of one size."""
+        if len(self.groups) > 1 and isinstance(module, nn.Linear) and x.shape[0] == self.rows:
+            stack = self._stack(name)
+            if stack and out.is_contiguous() and out.dtype == stack.A.dtype == x.dtype:
+                groups = len(self.groups)
+                low = x.reshape(groups, -1, x.shape[-1]) @ stack.A.mT  # (groups, n, r)
+                out.view(groups, -1, out.shape[-1]).baddbmm_(low, stack.B.mT)
+                return out
         for first, behind, pieces in self.groups:
             piece = pieces.get(name)
             if piece is None:
@@ -100,6 +118,37 @@ class GroupedRows:
                 )
             _add(piece, module, x[first:behind], out[first:behind])
         return out
+
+    def _stack(self, name: str) -> Stack | None:
+        if name not in self.stacks:
+            self.stacks[name] = (
+                _stacked([g[2].get(name) for g in self.groups]) if self._even else None
+            )
+        return self.stacks[name]
+
+    @property
+    def _even(self) -> bool:
+        """Whether the groups are of one size and every row is in one."""
+        size = self.groups[0][1] - self.groups[0][0]
+        return all(g[:2] == (i * size, (i + 1) * size) for i, g in enumerate(self.groups)) and (
+            size * len(self.groups) == self.rows
+        )
+
+
+def _stacked(pieces: Sequence[Update | None]) -> Stack | None:
+    """The factors of all groups in one tensor each, zeros where ranks are smaller or a group has
+    none; None for DoRA and for what is behind a gate."""
+    known = [piece for piece in pieces if piece is not None]
+    plain = [piece for piece in known if isinstance(piece, Piece) and piece.gain is None]
+    if not plain or len(plain) < len(known):
+        return None
+    rank, like = max(len(piece.A) for piece in plain), plain[0]
+    a = like.A.new_zeros(len(pieces), rank, like.A.shape[1])  # (groups, r, d_in)
+    b = like.B.new_zeros(len(pieces), like.B.shape[0], rank)  # (groups, d_out, r)
+    for i, piece in enumerate(pieces):
+        if isinstance(piece, Piece):
+            a[i, : len(piece.A)], b[i, :, : len(piece.A)] = piece.A, piece.B
+    return Stack(a, b)
 
 
 def _add(piece: Update, module: nn.Module, x: Tensor, out: Tensor) -> None:
