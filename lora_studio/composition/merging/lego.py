@@ -59,16 +59,24 @@ def lego(
 def _build(
     pool: UnitPool, clustering: Clustering, norm: Literal["inf", "l2"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    order = np.inf if norm == "inf" else 2
-    points = np.concatenate([pool.A, pool.B], axis=1) * clustering.signs[:, None]  # (n, d_in+d_out)
-    sizes = np.linalg.norm(points, ord=order, axis=1)
-    member = np.eye(clustering.k)[clustering.labels]  # (n, k)
-    counts = member.sum(0)
-    centroids = (member.T @ points) / counts[:, None]  # (k, d_in+d_out)
-    target = (member.T @ sizes) / counts
-    found = np.linalg.norm(centroids, ord=order, axis=1)
+    member = np.equal(clustering.labels[:, None], np.arange(clustering.k))  # (n, k)
+    share = member * pool.mass[:, None]
+    weight = share.sum(0) / member.sum(0)  # (k,) mean mass
+    share /= share.sum(0)
+    target = share.T @ _lengths(pool.A, pool.B, norm)  # (k,)
+    share = (share * clustering.signs[:, None]).T.astype(np.float32)
+    a, b = share @ pool.A, share @ pool.B  # (k, d_in), (k, d_out)
+    found = _lengths(a, b, norm)
     factor = np.divide(target, found, out=np.zeros_like(target), where=found > 0)
-    centroids *= factor[:, None]
     output = np.sqrt(float(np.mean(pool.ranks)) / clustering.k)
-    d_in = pool.A.shape[1]
-    return centroids[:, :d_in], output * centroids[:, d_in:].T
+    a *= (factor * np.sqrt(weight)).astype(np.float32)[:, None]
+    b *= (factor * np.sqrt(weight) * output).astype(np.float32)[:, None]
+    return a, b.T
+
+
+def _lengths(a: np.ndarray, b: np.ndarray, norm: Literal["inf", "l2"]) -> np.ndarray:
+    """(n,) norms of the points [a; b]."""
+    if norm == "l2":
+        return np.hypot(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)).astype(np.float64)
+    highest, lowest = np.maximum(a.max(1), b.max(1)), np.minimum(a.min(1), b.min(1))
+    return np.maximum(highest, -lowest).astype(np.float64)
