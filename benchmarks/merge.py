@@ -25,8 +25,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from _merge_peers import PEERS
 
-from benchmarks._merge_peers import PEERS
 from lora_studio.adapter import Adapter, AdapterCard, LoraFactors
 from lora_studio.composition import METHODS, Merged, Recipe, Source, run_recipe
 from lora_studio.errors import LoraStudioError
