@@ -5,8 +5,9 @@ Several modules are merged at once, one on each core, as many as `ROOM` allows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -46,6 +47,7 @@ class Stack:
         return a, b
 
 
+T = TypeVar("T")
 Merge = Callable[[Stack], tuple[np.ndarray, np.ndarray]]
 """Stack -> A (k, d_in), B (d_out, k) of the merged module."""
 
@@ -93,15 +95,30 @@ def merge_modules(inputs: Inputs, merge: Merge, *, dense: bool = False) -> Adapt
         a, b = (np.ascontiguousarray(f, dtype=np.float32) for f in (a, b))
         return replace(stacks[name].like, A=a, B=b, scaling=1.0)
 
+    threads = 1 if dense else _threads(stacks.values())
+    base = max(adapter.card.base_model for adapter in inputs.adapters)
+    merged = Adapter(
+        LazyFactors(list(stacks), make, threads, _teller(inputs, len(stacks))),
+        AdapterCard(base_model=base),
+    )
+    return merged if inputs.stream else merged.collected()
+
+
+def modules_of(
+    inputs: Inputs, stacks: Mapping[str, Stack], look: Callable[[Stack], T]
+) -> dict[str, T]:
+    """What `look` finds in each module, several at once; for what must be known of all modules
+    before one is merged."""
+    threads, told = _threads(stacks.values()), _teller(inputs, len(stacks))
+    return dict(LazyFactors(list(stacks), lambda n: look(stacks[n]), threads, told).each())
+
+
+def _teller(inputs: Inputs, of: int) -> Callable[[int], None]:
     def told(done: int) -> None:
-        of = len(stacks)
         words = f"module {done + 1} of {of}" if done < of else "merged"
         inputs.progress(done / of, words)
 
-    threads = 1 if dense else _threads(stacks.values())
-    base = max(adapter.card.base_model for adapter in inputs.adapters)
-    merged = Adapter(LazyFactors(list(stacks), make, threads, told), AdapterCard(base_model=base))
-    return merged if inputs.stream else merged.collected()
+    return told
 
 
 def _place(item: tuple[str, float, Adapter]) -> tuple[str, float]:
