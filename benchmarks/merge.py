@@ -179,7 +179,7 @@ def one(method: str, paths: list[Path], folder: Path) -> dict[str, float | str]:
         seconds = merge(method, paths, out, two_layers) / share
         if seconds > PATIENCE:
             return {"seconds": seconds, "peak": memory.peak, "share": share}
-        inputs, size = sorted(set(paths)), 0
+        size = 0
         times: dict[str, list[float]] = {"seconds": [], "limit": [], "disk": [], "disk_limit": []}
         processor = 0.0
         for _ in range(REPEATS):
@@ -190,8 +190,8 @@ def one(method: str, paths: list[Path], folder: Path) -> dict[str, float | str]:
                 size = out.stat().st_size
                 out.unlink()
             peak = memory.peak
-            times["limit"].append(limit(inputs, out, size, disk=False))
-            times["disk_limit"].append(limit(inputs, out, size, disk=True))
+            times["limit"].append(limit(paths, out, size, disk=False))
+            times["disk_limit"].append(limit(paths, out, size, disk=True))
     except LoraStudioError as error:
         return {"error": str(error)}
     medians = {name: float(np.median(taken)) for name, taken in times.items()}

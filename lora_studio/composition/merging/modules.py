@@ -16,7 +16,7 @@ from lora_studio.composition.method import Inputs
 from lora_studio.errors import IncompatibleAdapters, InvalidRequest
 from lora_studio.lazy_factors import LazyFactors, cores
 
-ROOM = 256 << 20
+ROOM = 384 << 20
 """Bytes that modules in the making may take together, if one alone does not take more."""
 COPIES = 6
 """How many times the size of its pooled factors a merge of one module takes, at most."""
