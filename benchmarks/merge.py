@@ -36,6 +36,8 @@ from lora_studio.lazy_factors import LazyFactors
 PATIENCE = 60.0
 """Seconds beyond which a merge is measured on two layers and extrapolated."""
 REPEATS = 3
+"""The median is told; a merge that takes longer than SLOW seconds is timed once."""
+SLOW = 8.0
 NEED_A_MODEL = ("preset", "auto")
 Sizes = dict[str, tuple[int, int]]
 
@@ -182,7 +184,8 @@ def one(method: str, paths: list[Path], folder: Path) -> dict[str, float | str]:
         size = 0
         times: dict[str, list[float]] = {"seconds": [], "limit": [], "disk": [], "disk_limit": []}
         processor = 0.0
-        for _ in range(REPEATS):
+        repeats = REPEATS if seconds < SLOW else 1
+        for _ in range(repeats):
             for disk, name in ((False, "seconds"), (True, "disk")):
                 before = time.process_time()
                 times[name].append(merge(method, paths, out, disk=disk))
@@ -195,7 +198,7 @@ def one(method: str, paths: list[Path], folder: Path) -> dict[str, float | str]:
     except LoraStudioError as error:
         return {"error": str(error)}
     medians = {name: float(np.median(taken)) for name, taken in times.items()}
-    return {**medians, "cpu": processor / REPEATS, "peak": peak, "share": 1.0}
+    return {**medians, "cpu": processor / repeats, "peak": peak, "share": 1.0}
 
 
 def rows(shape: str, paths: list[Path], folder: Path, peft: bool) -> Iterator[str]:
@@ -207,7 +210,7 @@ def rows(shape: str, paths: list[Path], folder: Path, peft: bool) -> Iterator[st
         command = [sys.executable, __file__, "--one", name, "--folder", str(folder)]
         command += ["--paths", *map(str, given)]
         done = subprocess.run(command, capture_output=True, text=True, env=_environment())
-        title = name if given is paths else f"{name}, {len(given)} adapters"
+        title = name if given is paths else f"{name}, {len(given)} adapters (each file four times)"
         yield _row(shape, title, json.loads(done.stdout) if done.stdout else {"error": done.stderr})
 
 
