@@ -54,8 +54,10 @@ def elbow(curves: Mapping[str, Curve]) -> tuple[int, str]:
 
 
 def shared_out(curves: Mapping[str, Curve], total: int) -> dict[str, int]:
-    """Clusters for each module, `total` together: each next one goes where it takes away most
-    inertia, along the lower convex hulls of the curves. At least 1, at most all units."""
+    """Clusters for each module, `total` together: each next one goes where it takes away the
+    largest share of a module's inertia, along the lower convex hulls of the curves. At least 1, at
+    most all units. Shares, since the size of the factors says more of how they were initialised
+    than of what they do."""
     counts = dict.fromkeys(curves, 1)
     steps = [(-fall, name, width) for name, c in curves.items() for fall, width in _hull(c)]
     room = max(total - len(curves), 0)
@@ -67,12 +69,12 @@ def shared_out(curves: Mapping[str, Curve], total: int) -> dict[str, int]:
 
 
 def _hull(c: Curve) -> list[tuple[float, int]]:
-    """(fall per cluster, clusters) of each edge of the lower convex hull, steepest first."""
+    """(share that falls per cluster, clusters) of each edge of the lower hull, steepest first."""
     edges: list[tuple[float, int]] = []
     at = 0
     while at < len(c.ks) - 1:
         falls = (c.inertia[at] - c.inertia[at + 1 :]) / (c.ks[at + 1 :] - c.ks[at])
         to = at + 1 + int(np.argmax(falls))
-        edges.append((float(falls.max()), int(c.ks[to] - c.ks[at])))
+        edges.append((float(falls.max()) / (c.inertia[0] or 1.0), int(c.ks[to] - c.ks[at])))
         at = to
     return edges

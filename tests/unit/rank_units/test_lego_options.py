@@ -143,11 +143,11 @@ def test_a_curve_never_rises_and_ends_at_nothing():
     assert found.inertia[-1] == 0
 
 
-def test_clusters_go_where_they_take_away_most():
+def test_clusters_go_where_they_take_away_the_largest_share():
     steep = Curve(np.array([1, 2, 4]), np.array([100.0, 40.0, 0.0]))
     flat = Curve(np.array([1, 2, 4]), np.array([10.0, 9.0, 0.0]))
     assert shared_out({"steep": steep, "flat": flat}, 3) == {"steep": 2, "flat": 1}
-    assert shared_out({"steep": steep, "flat": flat}, 5) == {"steep": 4, "flat": 1}
+    assert shared_out({"steep": steep, "flat": flat}, 5) == {"steep": 2, "flat": 3}
     assert shared_out({"steep": steep, "flat": flat}, 99) == {"steep": 4, "flat": 4}
     assert shared_out({"steep": steep, "flat": flat}, 0) == {"steep": 1, "flat": 1}
 
