@@ -7,13 +7,15 @@ CPU, so reading, comparing and merging adapters needs no torch.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
+
+from lora_studio.lazy_factors import LazyFactors
 
 Kind = Literal["linear", "conv", "embedding"]
 Modality = Literal["text", "image"]
@@ -137,6 +139,7 @@ class Adapter:
         factors: module path -> LoraFactors. In a pipeline the path begins with the component
             ("unet.mid_block.resnets.0.conv1") and CLIP text encoders keep their `text_model.`;
             in a language model it is the module's own ("model.layers.0.self_attn.q_proj").
+            `LazyFactors` are left as they are: they are made anew each time one is asked for.
         card: its card; `card.base_model` names the base.
     """
 
@@ -144,6 +147,8 @@ class Adapter:
     card: AdapterCard = field(default_factory=AdapterCard)
 
     def __post_init__(self) -> None:
+        if isinstance(self.factors, LazyFactors):
+            return
         object.__setattr__(self, "factors", MappingProxyType(dict(sorted(self.factors.items()))))
 
     @cached_property
@@ -151,7 +156,7 @@ class Adapter:
         """sha256 of the base name and the folded tensors, independent of file layout and dtype
         bookkeeping: the same weights under the same base have the same id."""
         digest = hashlib.sha256(self.card.base_model.encode())
-        for name, module in self.factors.items():
+        for name, module in self.modules():
             folded = module.folded()
             header = (
                 f"\0{module.component}\0{name}\0{module.kind}\0{module.A.shape}{module.B.shape}"
@@ -161,6 +166,16 @@ class Adapter:
                 if tensor is not None:
                     digest.update(np.ascontiguousarray(tensor, dtype="<f4").tobytes())
         return digest.hexdigest()
+
+    def modules(self) -> Iterator[tuple[str, LoraFactors]]:
+        """(name, factors) in order of name, one at a time."""
+        lazy = self.factors
+        yield from lazy.each() if isinstance(lazy, LazyFactors) else lazy.items()
+
+    def collected(self) -> Adapter:
+        """The same adapter with all its factors in memory."""
+        lazy = isinstance(self.factors, LazyFactors)
+        return replace(self, factors=dict(self.modules())) if lazy else self
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -202,8 +217,13 @@ class Adapter:
 
     def folded(self) -> Adapter:
         """The same adapter with every scaling folded into its factors."""
-        return replace(self, factors={k: m.folded() for k, m in self.factors.items()})
+        return self._changed(LoraFactors.folded)
 
     def scaled(self, weight: float) -> Adapter:
         """Every update times `weight`."""
-        return replace(self, factors={k: m.scaled(weight) for k, m in self.factors.items()})
+        return self._changed(lambda module: module.scaled(weight))
+
+    def _changed(self, change: Callable[[LoraFactors], LoraFactors]) -> Adapter:
+        if isinstance(self.factors, LazyFactors):
+            return replace(self, factors=self.factors.then(change))
+        return replace(self, factors={name: change(m) for name, m in self.factors.items()})

@@ -23,6 +23,7 @@ FLOORS = [
         "supervisor",
         "frames",
         "adapter",
+        "lazy_factors",
     },
     {"formats"},
     {"families"},

@@ -66,9 +66,10 @@ def run_recipe(
     progress: Progress = no_progress,
     family: str = "",
     gate: Gate | None = None,
+    stream: bool = False,
 ) -> Plan:
     """Carries out a recipe; `lookup` gives the adapter of an id, `gate` stands in for the one that
-    lies beside the base model.
+    lies beside the base model. Under `stream` the modules of a merge are made as they are written.
 
     A denoising plan names its adapters by id. One that acts with a choice of units or with weights
     by module is named "<id>#<digest of what is left>" and stands in `Scheduled.replaced`.
@@ -100,6 +101,7 @@ def run_recipe(
         family=family,
         regions=[source.region for source in active],
         gate=gate or (gate_for(recipe.base.get("repo", "")) if method.uses_gate else None),
+        stream=stream,
     )
     plan = method(inputs, **recipe.params)
     if not isinstance(plan, Scheduled):

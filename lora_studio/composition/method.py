@@ -99,6 +99,8 @@ class Inputs:
         family: of the base model ("sd1", "sdxl", "flux", ...); "" if it is not known.
         regions: one per adapter, as `Source.region`; empty where none has one.
         gate: the gate fitted for the base model, if there is one.
+        stream: whether a merge may leave its modules to be made as they are written; else the
+            whole result is in memory.
     """
 
     adapters: Sequence[Adapter]
@@ -110,6 +112,7 @@ class Inputs:
     family: str = ""
     regions: Sequence[Mapping[str, Any]] = ()
     gate: Gate | None = None
+    stream: bool = False
 
     @property
     def modality(self) -> Modality:

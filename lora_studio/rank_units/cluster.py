@@ -1,4 +1,4 @@
-"""LoRA-LEGO's k-means over rank units, run in Gram coordinates: exact, and independent of width.
+"""LoRA-LEGO's k-means over rank units, run on their inner products: exact, independent of width.
 
 Starts are drawn from a content-sorted order, so neither the order of adapters nor of units matters.
 """
@@ -13,7 +13,7 @@ from lora_studio.rank_units.unit import UnitPool
 
 RESTARTS = 4
 MAX_STEPS = 300
-SIGN_NOISE = 1e-6
+SIGN_NOISE = 1e-5
 """Orthogonal units have no sign towards each other: beneath this share they keep their own."""
 
 
@@ -39,16 +39,30 @@ class Clustering:
 def cluster(pool: UnitPool, k: int, seed: int = 0) -> Clustering:
     """Clusters the pool's points [a; b] into k groups.
 
-    Minimises the sum of squared distances to centroids (Lloyd, best of a few seeded k-means++
-    starts). In projective pools a point's distance is the smaller of those of +s and -s.
+    Minimises the sum of squared distances to centroids, each unit counted `pool.mass` times
+    (Lloyd, best of a few seeded k-means++ starts). In projective pools a point's distance is the
+    smaller of those of +s and -s.
 
     Args:
         k: 1 .. n; larger values mean every unit on its own.
     """
-    n = len(pool)
+    return cluster_gram(pool.gram(), k, seed, projective=pool.projective, mass=pool.mass)
+
+
+def cluster_gram(
+    gram: np.ndarray,
+    k: int,
+    seed: int = 0,
+    *,
+    projective: bool = False,
+    mass: np.ndarray | None = None,
+) -> Clustering:
+    """Like `cluster`, from the (n, n) inner products of the points alone."""
+    n = len(gram)
     if k >= n:
         return Clustering(np.arange(n), np.ones(n), 0.0)
-    return cluster_points(gram_coordinates(pool.gram()), k, seed, pool.projective)
+    means = _Means(gram, np.ones(n) if mass is None else mass, projective)
+    return means.best(means.starts(k, np.random.default_rng(seed)))
 
 
 def gram_coordinates(gram: np.ndarray) -> np.ndarray:
@@ -60,73 +74,87 @@ def gram_coordinates(gram: np.ndarray) -> np.ndarray:
     return (vectors[:, keep] * np.sqrt(values[keep]))[:, ::-1]
 
 
-def cluster_points(points: np.ndarray, k: int, seed: int, projective: bool = False) -> Clustering:
-    """Like `cluster`, for explicit (n, d) points with k < n."""
-    rng = np.random.default_rng(seed)
-    order = np.argsort(-np.round(np.linalg.norm(points, axis=1), 9), kind="stable")
-    best: Clustering | None = None
-    for _ in range(RESTARTS):
-        starts = order[_plus_plus(points[order], k, rng, projective)]
-        found = _lloyd(points, points[starts], projective)
-        if best is None or found.inertia < best.inertia * (1 - 1e-9):
-            best = found
-    assert best is not None
-    return best
+@dataclass(frozen=True, eq=False)
+class _Means:
+    """K-means of n points known by their inner products, all restarts side by side (axis t)."""
+
+    gram: np.ndarray
+    mass: np.ndarray
+    projective: bool
+
+    @property
+    def squares(self) -> np.ndarray:
+        return np.diagonal(self.gram)
+
+    def near(self, dots: np.ndarray) -> np.ndarray:
+        return np.abs(dots) if self.projective else dots
+
+    def starts(self, k: int, rng: np.random.Generator) -> np.ndarray:
+        """(t, k) indices: each drawn with probability proportional to mass and squared distance to
+        those before, from the points ordered by length."""
+        order = np.argsort(-np.round(np.sqrt(np.maximum(self.squares, 0.0)), 9), kind="stable")
+        apart = self.squares[:, None] + self.squares[None, :] - 2 * self.near(self.gram)
+        np.fill_diagonal(apart, 0.0)
+        apart = np.maximum(apart, 0.0)[np.ix_(order, order)]  # (n, n)
+        draws = [(int(rng.integers(len(order))), rng.random(k - 1)) for _ in range(RESTARTS)]
+        chosen = np.array([[first] for first, _ in draws])  # (t, 1)
+        nearest = apart[chosen[:, 0]]  # (t, n)
+        for shares in np.stack([share for _, share in draws], axis=1):
+            sums = np.cumsum(nearest * self.mass[order], axis=1)
+            pick = (sums <= (shares * sums[:, -1])[:, None]).sum(1)  # (t,)
+            for t in np.flatnonzero(pick >= len(order)):  # whatever is left coincides
+                pick[t] = np.setdiff1d(np.arange(len(order)), chosen[t])[0]
+            chosen = np.concatenate([chosen, pick[:, None]], axis=1)
+            nearest = np.minimum(nearest, apart[pick])
+        return order[chosen]
+
+    def best(self, starts: np.ndarray) -> Clustering:
+        """Lloyd's steps from each row of starts; the clustering of least inertia."""
+        restarts, k = starts.shape
+        labels = np.full((restarts, len(self.mass)), -1)
+        signs = np.ones(labels.shape)
+        dots = self.gram[:, starts].transpose(1, 0, 2)  # (t, n, k) of points and centres
+        length = self.squares[starts]  # (t, k) of centres, squared
+        moving = np.arange(restarts)
+        least = SIGN_NOISE * float(self.squares.max())
+        for _ in range(MAX_STEPS):
+            distances = length[moving][:, None, :] - 2 * self.near(dots[moving])
+            new = _filled(distances.argmin(2), distances + self.squares[:, None], k)
+            mine = np.take_along_axis(dots[moving], new[:, :, None], 2)[:, :, 0]
+            turned = np.where(mine < -least, -1.0, 1.0) if self.projective else signs[moving]
+            still = (new == labels[moving]).all(1) & (turned == signs[moving]).all(1)
+            labels[moving], signs[moving] = new, turned
+            moving = moving[~still]
+            if not len(moving):
+                break
+            dots[moving], length[moving] = self._centres(labels[moving], signs[moving], k)
+        mine = np.take_along_axis(dots, labels[:, :, None], 2)[:, :, 0]
+        spread = self.squares + np.take_along_axis(length, labels, 1) - 2 * signs * mine
+        inertia = np.maximum(spread @ self.mass, 0.0)  # (t,)
+        first = int(np.flatnonzero(inertia <= inertia.min() * (1 + 1e-9))[0])
+        return Clustering(labels[first], signs[first], float(inertia[first]))
+
+    def _centres(
+        self, labels: np.ndarray, signs: np.ndarray, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Inner products of points and centres (t, n, k), squared lengths of centres (t, k)."""
+        share = np.equal(labels[:, :, None], np.arange(k)) * self.mass[:, None]  # (t, n, k)
+        share /= share.sum(1, keepdims=True)
+        share *= signs[:, :, None]
+        dots = np.matmul(self.gram, share)
+        return dots, np.einsum("tnk,tnk->tk", share, dots)
 
 
-def _distances(points: np.ndarray, centres: np.ndarray, projective: bool) -> np.ndarray:
-    """(n, k) squared distances, and under `projective` the nearer of both signs."""
-    dots = points @ centres.T
-    near = np.abs(dots) if projective else dots
-    squares = (points**2).sum(1)[:, None] + (centres**2).sum(1)[None, :]
-    return np.maximum(squares - 2 * near, 0.0)
-
-
-def _plus_plus(
-    points: np.ndarray, k: int, rng: np.random.Generator, projective: bool
-) -> np.ndarray:
-    """Indices of k starts, each drawn with probability proportional to its squared distance."""
-    chosen = [int(rng.integers(len(points)))]
-    nearest = _distances(points, points[chosen], projective)[:, 0]
-    while len(chosen) < k:
-        total = nearest.sum()
-        if total > 0:
-            pick = int(np.searchsorted(np.cumsum(nearest), rng.random() * total, side="right"))
-            pick = min(pick, len(points) - 1)
-        else:
-            pick = next(i for i in range(len(points)) if i not in chosen)
-        chosen.append(pick)
-        nearest = np.minimum(nearest, _distances(points, points[[pick]], projective)[:, 0])
-        nearest[chosen] = 0.0
-    return np.array(chosen)
-
-
-def _lloyd(points: np.ndarray, centres: np.ndarray, projective: bool) -> Clustering:
-    n, k = len(points), len(centres)
-    labels = np.full(n, -1)
-    signs = np.ones(n)
-    scale = float((points**2).sum(1).max())
-    for _ in range(MAX_STEPS):
-        distances = _distances(points, centres, projective)
-        new = _fill_empty(distances.argmin(1), distances, k)
-        dots = np.einsum("nd,nd->n", points, centres[new])
-        new_signs = np.where(dots < -SIGN_NOISE * scale, -1.0, 1.0) if projective else signs
-        if (new == labels).all() and (new_signs == signs).all():
-            break
-        labels, signs = new, new_signs
-        member = np.eye(k)[labels] * signs[:, None]  # (n, k)
-        centres = (member.T @ points) / np.bincount(labels, minlength=k)[:, None]
-    inertia = float(((points * signs[:, None] - centres[labels]) ** 2).sum())
-    return Clustering(labels, signs, inertia)
-
-
-def _fill_empty(labels: np.ndarray, distances: np.ndarray, k: int) -> np.ndarray:
+def _filled(labels: np.ndarray, distances: np.ndarray, k: int) -> np.ndarray:
     """Gives each empty cluster the point farthest from its centre that others can spare."""
-    labels = labels.copy()
-    spare = distances[np.arange(len(labels)), labels]
-    for empty in np.flatnonzero(np.bincount(labels, minlength=k) == 0):
-        crowded = np.bincount(labels, minlength=k)[labels] > 1
-        taken = int(np.where(crowded, spare, -1.0).argmax())
-        labels[taken] = empty
-        spare[taken] = -1.0
+    for t, row in enumerate(labels):
+        counts = np.bincount(row, minlength=k)
+        if counts.all():
+            continue
+        spare = distances[t, np.arange(len(row)), row]
+        for empty in np.flatnonzero(counts == 0):
+            crowded = np.bincount(row, minlength=k)[row] > 1
+            taken = int(np.where(crowded, spare, -np.inf).argmax())
+            row[taken] = empty
+            spare[taken] = -np.inf
     return labels

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import numpy as np
 
-from lora_studio.composition.merging.modules import Stack, merge_modules
+from lora_studio.composition.merging.modules import (
+    Stack,
+    merge_modules,
+    modules_of,
+    stacks_of,
+)
 from lora_studio.composition.method import Help, Inputs, Range, method
 from lora_studio.composition.plan import Merged
 from lora_studio.composition.scale import apply_scale
-from lora_studio.rank_units import Clustering, UnitPool, cluster, pool_units
+from lora_studio.errors import InvalidRequest
+from lora_studio.rank_units import UnitPool, cluster, pool_units
+from lora_studio.rank_units.apart import cluster_apart, without_copies
+from lora_studio.rank_units.centroid import centroids
+from lora_studio.rank_units.counts import curve, elbow, shared_out
 
 
 @method(
@@ -36,6 +46,18 @@ def lego(
     norm: Annotated[
         Literal["inf", "l2"], Help("Norm restored on centroids by parameter reweighting")
     ] = "inf",
+    centroid: Annotated[
+        Literal["mean", "rank_one"],
+        Help("rank_one: the best rank-one term of a cluster, whatever signs and scales its units"),
+    ] = "mean",
+    allot: Annotated[
+        Literal["even", "elbow", "global"],
+        Help("Clusters per module. elbow: chosen where the curve bends; global: shared by need"),
+    ] = "even",
+    copies: Annotated[
+        float, Range(0.5, 1.0, 0.01, "Units at least this alike count once; 1 = off")
+    ] = 1.0,
+    apart: Annotated[bool, Help("At most one unit of each adapter in a cluster")] = False,
     scale: Annotated[float, Range(0.0, 4.0, 0.05, "Strength of the whole result")] = 1.0,
     auto_scale: Annotated[bool, Help("Choose the strength on sample prompts")] = False,
 ) -> Merged:
@@ -44,31 +66,47 @@ def lego(
     Per module: k-means over points [a; b] into k clusters; centroid times (mean member norm /
     centroid norm), the parameter reweighting; the whole times sqrt(r / k) with r the mean source
     rank, the output reweighting. k = all units gives sqrt(r / n) times `cat`; N copies at k = r
-    give the adapter back; one adapter with k < r is pruning. Takes any mix of ranks. `raw` gauge
-    and basis are the paper's form; `balanced` is invariant to the sign and scale of units.
+    give the adapter back, at weights w_i their mean weight times it; one adapter with k < r is
+    pruning. Takes any mix of ranks. The defaults are the paper's form; `balanced` is invariant to
+    the sign and scale of units, `rank_one`, `allot`, `copies` and `apart` are our additions.
     """
 
-    def merge(stack: Stack) -> tuple[np.ndarray, np.ndarray]:
+    def pooled(stack: Stack) -> UnitPool:
         pool = pool_units(stack.modules, stack.weights, basis=basis, gauge=gauge)
-        k = min(rank or max(stack.ranks), len(pool))
-        return _build(pool, cluster(pool, k, inputs.seed), norm)
+        return without_copies(pool, copies) if copies < 1 else pool
 
-    return Merged(*apply_scale(merge_modules(inputs, merge), inputs, scale, auto_scale))
+    counts, notes = ({}, "") if allot == "even" else _counted(inputs, pooled, allot, rank)
+
+    def merge(stack: Stack) -> tuple[np.ndarray, np.ndarray]:
+        pool = pooled(stack)
+        k = min(counts.get(stack.name, rank or max(stack.ranks)), len(pool))
+        largest = int(np.bincount(pool.owner).max())
+        if apart and k < largest:
+            raise InvalidRequest(
+                f"'{stack.name}' has {largest} units of one adapter, which do not lie apart in {k} "
+                f"clusters. Set rank to {largest} or more, or switch apart off."
+            )
+        found = (cluster_apart if apart else cluster)(pool, k, inputs.seed)
+        a, b = centroids(pool, found, centroid, norm)
+        return a, np.float32(np.sqrt(np.mean(pool.ranks) / found.k)) * b.T
+
+    adapter, said = apply_scale(merge_modules(inputs, merge), inputs, scale, auto_scale)
+    return Merged(adapter, (*([notes] if notes else []), *said))
 
 
-def _build(
-    pool: UnitPool, clustering: Clustering, norm: Literal["inf", "l2"]
-) -> tuple[np.ndarray, np.ndarray]:
-    order = np.inf if norm == "inf" else 2
-    points = np.concatenate([pool.A, pool.B], axis=1) * clustering.signs[:, None]  # (n, d_in+d_out)
-    sizes = np.linalg.norm(points, ord=order, axis=1)
-    member = np.eye(clustering.k)[clustering.labels]  # (n, k)
-    counts = member.sum(0)
-    centroids = (member.T @ points) / counts[:, None]  # (k, d_in+d_out)
-    target = (member.T @ sizes) / counts
-    found = np.linalg.norm(centroids, ord=order, axis=1)
-    factor = np.divide(target, found, out=np.zeros_like(target), where=found > 0)
-    centroids *= factor[:, None]
-    output = np.sqrt(float(np.mean(pool.ranks)) / clustering.k)
-    d_in = pool.A.shape[1]
-    return centroids[:, :d_in], output * centroids[:, d_in:].T
+def _counted(
+    inputs: Inputs, pooled: Callable[[Stack], UnitPool], allot: str, rank: int
+) -> tuple[dict[str, int], str]:
+    """Clusters of each module, and why; goes through all modules once, before any is merged."""
+    stacks = stacks_of(inputs)
+    curves = modules_of(inputs, stacks, lambda stack: curve(pooled(stack), inputs.seed))
+    if allot == "elbow":
+        k, evidence = elbow(curves)
+        return dict.fromkeys(curves, k), evidence
+    total = sum(rank or max(stack.ranks) for stack in stacks.values())
+    counts = shared_out(curves, total)
+    ranks = sorted(counts.values())
+    return counts, (
+        f"{total} clusters in all were shared out: {ranks[0]} to {ranks[-1]} for a module, "
+        f"{ranks[len(ranks) // 2]} for the middle one."
+    )

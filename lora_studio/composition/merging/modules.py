@@ -1,15 +1,25 @@
-"""Going through the modules of several adapters one by one: what every merge has in common."""
+"""Going through the modules of several adapters one by one: what every merge has in common.
+
+Several modules are merged at once, one on each core, as many as `ROOM` allows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
 from lora_studio.adapter import Adapter, AdapterCard, LoraFactors
 from lora_studio.composition.method import Inputs
 from lora_studio.errors import IncompatibleAdapters, InvalidRequest
+from lora_studio.lazy_factors import LazyFactors, cores
+
+ROOM = 384 << 20
+"""Bytes that modules in the making may take together, if one alone does not take more."""
+COPIES = 6
+"""How many times the size of its pooled factors a merge of one module takes, at most."""
 
 
 @dataclass(frozen=True)
@@ -37,40 +47,87 @@ class Stack:
         return a, b
 
 
+T = TypeVar("T")
 Merge = Callable[[Stack], tuple[np.ndarray, np.ndarray]]
 """Stack -> A (k, d_in), B (d_out, k) of the merged module."""
 
 
-def merge_modules(inputs: Inputs, merge: Merge) -> Adapter:
-    """Applies `merge` to each module in the union of the adapters' modules.
+def stacks_of(inputs: Inputs) -> dict[str, Stack]:
+    """Module -> the factors of all adapters that have it; looks at sizes, reads no numbers.
 
-    Adapters of weight zero take no part. Adapters enter each stack in order of their content, so
-    the order they were given in does not matter.
+    Adapters of weight zero take no part. Adapters enter each stack in order of their ids, so the
+    order they were given in does not matter.
 
     Raises:
         IncompatibleAdapters: sizes that differ, or DoRA (its update is not a sum).
         InvalidRequest: nothing left to merge.
     """
-    active = [(a, float(w)) for a, w in zip(inputs.adapters, inputs.weights, strict=True) if w]
+    ids = inputs.ids or [a.id for a in inputs.adapters]
+    ordered = sorted(zip(ids, map(float, inputs.weights), inputs.adapters, strict=True), key=_place)
+    active = [(adapter, weight) for _, weight, adapter in ordered if weight]
     if not active:
         raise InvalidRequest("Every weight is zero. Give at least one adapter a weight.")
-    active.sort(key=lambda item: (item[0].id, item[1]))
-    names = sorted({name for adapter, _ in active for name in adapter.factors})
-    merged: dict[str, LoraFactors] = {}
-    for position, name in enumerate(names):
-        inputs.progress(position / len(names), f"module {position + 1} of {len(names)}")
+    found: dict[str, Stack] = {}
+    for name in sorted({name for adapter, _ in active for name in adapter.factors}):
         present = [(a.factors[name], w) for a, w in active if name in a.factors]
-        stack = Stack(name, tuple(m for m, _ in present), tuple(w for _, w in present))
-        _check(stack)
-        a, b = merge(stack)
-        merged[name] = replace(
-            stack.like,
-            A=np.ascontiguousarray(a, dtype=np.float32),
-            B=np.ascontiguousarray(b, dtype=np.float32),
-            scaling=1.0,
-        )
-    inputs.progress(1.0, "merged")
-    return Adapter(merged, AdapterCard(base_model=active[0][0].card.base_model))
+        found[name] = Stack(name, tuple(m for m, _ in present), tuple(w for _, w in present))
+        _check(found[name])
+    return found
+
+
+def merge_modules(inputs: Inputs, merge: Merge, *, dense: bool = False) -> Adapter:
+    """Applies `merge` to each module in the union of the adapters' modules.
+
+    Under `inputs.stream` the modules of the result are made when somebody asks for them.
+
+    Args:
+        merge: called from several threads at once.
+        dense: whether it looks at whole updates, which are far larger than their factors; then
+            one module is merged at a time.
+
+    Raises:
+        IncompatibleAdapters, InvalidRequest: as `stacks_of`.
+    """
+    stacks = stacks_of(inputs)
+
+    def make(name: str) -> LoraFactors:
+        a, b = merge(stacks[name])
+        a, b = (np.ascontiguousarray(f, dtype=np.float32) for f in (a, b))
+        return replace(stacks[name].like, A=a, B=b, scaling=1.0)
+
+    threads = 1 if dense else _threads(stacks.values())
+    base = max(adapter.card.base_model for adapter in inputs.adapters)
+    merged = Adapter(
+        LazyFactors(list(stacks), make, threads, _teller(inputs, len(stacks))),
+        AdapterCard(base_model=base),
+    )
+    return merged if inputs.stream else merged.collected()
+
+
+def modules_of(
+    inputs: Inputs, stacks: Mapping[str, Stack], look: Callable[[Stack], T]
+) -> dict[str, T]:
+    """What `look` finds in each module, several at once; for what must be known of all modules
+    before one is merged."""
+    threads, told = _threads(stacks.values()), _teller(inputs, len(stacks))
+    return dict(LazyFactors(list(stacks), lambda n: look(stacks[n]), threads, told).each())
+
+
+def _teller(inputs: Inputs, of: int) -> Callable[[int], None]:
+    def told(done: int) -> None:
+        words = f"module {done + 1} of {of}" if done < of else "merged"
+        inputs.progress(done / of, words)
+
+    return told
+
+
+def _place(item: tuple[str, float, Adapter]) -> tuple[str, float]:
+    return item[:2]
+
+
+def _threads(stacks: Iterable[Stack]) -> int:
+    largest = max(4 * sum(m.A.size + m.B.size for m in stack.modules) for stack in stacks)
+    return max(1, min(cores(), ROOM // (COPIES * largest)))
 
 
 def _check(stack: Stack) -> None:

@@ -35,5 +35,5 @@ def svd(
 
 def truncate(a: np.ndarray, b: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
     """A (rank, d_in) and B (d_out, rank) of the best approximation of b @ a; zero-padded never."""
-    u, s, vt = factored_svd(a, b)
-    return vt[:rank], u[:, :rank] * s[:rank]
+    u, s, vt = factored_svd(a, b, rank)
+    return vt, u * s

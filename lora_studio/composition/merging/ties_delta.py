@@ -47,7 +47,8 @@ def ties_delta(
         u, s, vt = _svd(merged, kept, inputs.seed)
         return vt, u * s
 
-    return Merged(*apply_scale(merge_modules(inputs, merge), inputs, scale, auto_scale))
+    merged = merge_modules(inputs, merge, dense=True)
+    return Merged(*apply_scale(merged, inputs, scale, auto_scale))
 
 
 def _trim(delta: np.ndarray, density: float) -> np.ndarray:

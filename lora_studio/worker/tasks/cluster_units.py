@@ -109,8 +109,9 @@ def _table(
     rows = []
     for label in range(clustering.k):
         mine = clustering.labels == label
-        mean_size = float(sizes[mine].mean())
-        centre = float(np.linalg.norm(points[mine].mean(0)))
+        mass = pool.mass[mine]
+        mean_size = float(np.average(sizes[mine], weights=mass))
+        centre = float(np.linalg.norm(np.average(points[mine], 0, mass)))
         owners = pool.owner[mine]
         rows.append(
             {

@@ -1,15 +1,19 @@
-"""Task: carry out a recipe and write the adapter; with the model at hand, tune it on samples."""
+"""Task: carry out a recipe and write the adapter; with the model at hand, tune it on samples.
+
+Without the model the adapter is written as it is made, module by module.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from lora_studio.composition import Recipe, Routed, Scheduled, choose_units, run_recipe
+from lora_studio.composition.cosines import cosines
 from lora_studio.composition.inspection import scheduled_figures
 from lora_studio.composition.probe import ModelProbe
 from lora_studio.errors import Cancelled, LoraStudioError
 from lora_studio.formats import canonical
+from lora_studio.gallery.failures import storage_errors
 from lora_studio.worker.job import JobContext
 from lora_studio.worker.tasks.blobs import Blobs
 
@@ -26,20 +30,24 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     blobs = Blobs(args["blobs"], ctx)
     probe, excuse = _probe(args, recipe, blobs, ctx) if "base" in args else (None, "")
     family = str(args.get("family", ""))
-    plan = run_recipe(recipe, blobs, probe=probe, progress=blobs.progress, family=family)
+    plan = run_recipe(
+        recipe, blobs, probe=probe, progress=blobs.progress, family=family, stream=probe is None
+    )
     if isinstance(plan, Scheduled):
         return {"routed": True, **scheduled_figures(plan)}
     if isinstance(plan, Routed):
         return {"routed": True, "rule": plan.rule, "top_k": plan.top_k}
     ctx.check()
-    Path(args["out"]).write_bytes(canonical.dump(plan.adapter))
-    cosines = {s.id: plan.adapter.cosine(choose_units(blobs(s.id), s)) for s in recipe.active}
+    with storage_errors():
+        canonical.write(plan.adapter, args["out"])
+    merged = canonical.read(args["out"])
+    found = cosines(merged, [choose_units(blobs(s.id), s) for s in recipe.active])
     return {
         "routed": False,
         "notes": [*plan.notes, *([excuse] if excuse else [])],
         "untuned": bool(excuse),
-        "rank": plan.adapter.max_rank,
-        "cosines": cosines,
+        "rank": merged.max_rank,
+        "cosines": {s.id: cosine for s, cosine in zip(recipe.active, found, strict=True)},
     }
 
 

@@ -13,6 +13,7 @@ from lora_studio.composition import (
     choose_units,
     run_recipe,
 )
+from lora_studio.composition.cosines import cosines
 from lora_studio.composition.inspection import (
     norm_ratio,
     peft_bytes,
@@ -58,8 +59,8 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
             "modules": len(plan.adapter.factors),
             "norm_ratio": norm_ratio(plan.adapter, sources),
             "cosines": [
-                {"id": s.id, "cosine": plan.adapter.cosine(a)}
-                for s, a in zip(active, sources, strict=True)
+                {"id": s.id, "cosine": cosine}
+                for s, cosine in zip(active, cosines(plan.adapter, sources), strict=True)
             ],
         }
     elif isinstance(plan, Scheduled):

@@ -75,7 +75,7 @@ def _validate(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     report.append(compared)
     ctx.progress(0.8, "writing")
     out = Path(args["out"])
-    out.write_bytes(canonical.dump(adapter))
+    canonical.write(adapter, out)
     return {
         "card": card.to_dict(),
         "tests": loaded.tests,

@@ -5,7 +5,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from lora_studio.adapter import LoraFactors
 from lora_studio.rank_units import cluster, layout, pool_units, shared_seed_score
-from lora_studio.rank_units.cluster import cluster_points, gram_coordinates
+from lora_studio.rank_units.cluster import cluster_gram, gram_coordinates
 from lora_studio.rank_units.unit import factored_svd
 
 
@@ -30,7 +30,7 @@ def test_gram_coordinates_keep_every_inner_product():
 def test_gram_labels_equal_labels_of_the_points_themselves(k):
     pool = pool_units([factors(1), factors(2), factors(3)])
     ours = cluster(pool, k, seed=3)
-    direct = cluster_points(points(pool), k, seed=3)
+    direct = cluster_gram(points(pool) @ points(pool).T, k, seed=3)
     assert adjusted_rand_score(ours.labels, direct.labels) == 1.0
     assert ours.inertia == pytest.approx(direct.inertia, rel=1e-6)
 

@@ -1,0 +1,264 @@
+"""How long merging adapters of large models takes, beside what the disk alone takes, and others.
+
+    python benchmarks/merge.py [--adapters 7] [--shapes llama-r16 llama-r64 sdxl-r16] [--peft]
+
+Builds random adapters in a temporary folder, then runs every data-free merge from files to a file.
+"limit" reads all inputs and writes a file as large as the result, in the same process, nothing
+else. Both are timed twice: with all files in the page cache, and from disk to disk, where inputs
+are dropped from the cache before and the result is synced. Every row is a process of its own, whose
+largest anonymous memory is sampled; mapped pages of files are not part of it. What would take long
+is measured on two layers and extrapolated, which the row then says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from _merge_peers import PEERS
+
+from lora_studio.adapter import Adapter, AdapterCard, LoraFactors
+from lora_studio.composition import METHODS, Merged, Recipe, Source, run_recipe
+from lora_studio.errors import LoraStudioError
+from lora_studio.formats import canonical
+from lora_studio.lazy_factors import LazyFactors
+
+PATIENCE = 60.0
+"""Seconds beyond which a merge is measured on two layers and extrapolated."""
+REPEATS = 3
+"""The median is told; a merge that takes longer than SLOW seconds is timed once."""
+SLOW = 8.0
+NEED_A_MODEL = ("preset", "auto")
+Sizes = dict[str, tuple[int, int]]
+
+
+def llama(layers: int = 32, d: int = 4096, wide: int = 11008) -> Sizes:
+    """Module -> (d_in, d_out) of Llama 2 7B, seven projections of each layer."""
+    leaves = {f"self_attn.{n}_proj": (d, d) for n in "qkvo"}
+    leaves |= {"mlp.gate_proj": (d, wide), "mlp.up_proj": (d, wide), "mlp.down_proj": (wide, d)}
+    return {f"model.layers.{i}.{n}": s for i in range(layers) for n, s in leaves.items()}
+
+
+def sdxl() -> Sizes:
+    """The attention and feed-forward layers of SDXL's 70 transformer blocks."""
+    counts = {"down_blocks.1": (2, 2, 640), "down_blocks.2": (2, 10, 1280)}
+    counts |= {"mid_block": (1, 10, 1280), "up_blocks.0": (3, 10, 1280), "up_blocks.1": (3, 2, 640)}
+    found: Sizes = {}
+    for stem, (attentions, blocks, d) in counts.items():
+        leaves = {f"attn{i}.{n}": (d, d) for i in (1, 2) for n in ("to_q", "to_out.0")}
+        leaves |= {f"attn1.{n}": (d, d) for n in ("to_k", "to_v")}
+        leaves |= {f"attn2.{n}": (2048, d) for n in ("to_k", "to_v")}
+        leaves |= {"ff.net.0.proj": (d, 8 * d), "ff.net.2": (4 * d, d)}
+        for a in range(attentions):
+            for b in range(blocks):
+                name = f"unet.{stem}.attentions.{a}.transformer_blocks.{b}"
+                found |= {f"{name}.{leaf}": size for leaf, size in leaves.items()}
+    return found
+
+
+SHAPES: dict[str, tuple[Callable[[], Sizes], int]] = {
+    "llama-r16": (llama, 16),
+    "llama-r64": (llama, 64),
+    "sdxl-r16": (sdxl, 16),
+}
+
+
+def build(shape: str, seed: int, path: Path) -> None:
+    """Writes a random adapter of that shape."""
+    sizes, rank = SHAPES[shape][0](), SHAPES[shape][1]
+    component = "unet" if shape.startswith("sdxl") else "model"
+
+    def make(name: str) -> LoraFactors:
+        rng = np.random.default_rng([seed, list(sizes).index(name)])
+        a, b = (rng.standard_normal((d, rank), dtype=np.float32) for d in sizes[name])
+        return LoraFactors(np.ascontiguousarray(a.T) / 64, b / 64, component=component)
+
+    canonical.write(Adapter(LazyFactors(sorted(sizes), make), AdapterCard(base_model="b")), path)
+
+
+class Anonymous:
+    """Samples this process's anonymous memory; `peak` in bytes."""
+
+    def __init__(self) -> None:
+        self.peak, self._stop = 0, threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.01):
+            lines = Path("/proc/self/status").read_text().splitlines()
+            found = next(line for line in lines if line.startswith("RssAnon"))
+            self.peak = max(self.peak, 1024 * int(found.split()[1]))
+
+
+def forget(paths: list[Path]) -> None:
+    """Drops files from the page cache."""
+    for path in paths:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def limit(inputs: list[Path], out: Path, size: int, *, disk: bool) -> float:
+    """Seconds to read all inputs and write `size` bytes."""
+    buffer = bytearray(1 << 22)
+    if disk:
+        forget(inputs)
+    start = time.perf_counter()
+    for path in inputs:
+        with path.open("rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+    with out.open("wb", buffering=0) as file:
+        for position in range(0, size, len(buffer)):
+            file.write(memoryview(buffer)[: size - position])
+    if disk:
+        sync(out)
+    taken = time.perf_counter() - start
+    out.unlink()
+    return taken
+
+
+def two_layers(adapter: Adapter) -> Adapter:
+    """Only the first two layers, or blocks, of an adapter."""
+    stems = sorted({_stem(name) for name in adapter.factors})[:2]
+    return replace(adapter, factors={n: m for n, m in adapter.factors.items() if _stem(n) in stems})
+
+
+def _stem(name: str) -> str:
+    parts = name.split(".")
+    last = max(i for i, part in enumerate(parts[:-2]) if part.isdigit())
+    return ".".join(parts[: last + 1])
+
+
+def merge(
+    method: str,
+    paths: list[Path],
+    out: Path,
+    cut: Callable[[Adapter], Adapter] = lambda adapter: adapter,
+    *,
+    disk: bool = False,
+) -> float:
+    """Seconds from the files at `paths` to the file at `out`."""
+    if disk:
+        forget(paths)
+    start = time.perf_counter()
+    sources = tuple(Source(f"{i:064x}") for i in range(len(paths)))
+    recipe = Recipe({"repo": "b"}, sources, method, {})
+    read = {s.id: cut(canonical.read(p)) for s, p in zip(sources, paths, strict=True)}
+    modality = next(iter(read.values())).modality
+    plan = run_recipe(replace(recipe, modality=modality), read.__getitem__, stream=True)
+    assert isinstance(plan, Merged)
+    canonical.write(plan.adapter, out)
+    if disk:
+        sync(out)
+    return time.perf_counter() - start
+
+
+def one(method: str, paths: list[Path], folder: Path) -> dict[str, float | str]:
+    """Everything about one row; runs in its own process."""
+    out, memory = folder / "out.safetensors", Anonymous()
+    whole = canonical.read(paths[0])
+    share = len(two_layers(whole).factors) / len(whole.factors)
+    if method in PEERS:
+        seconds = PEERS[method]([two_layers(canonical.read(p)) for p in paths], out)
+        return {"seconds": seconds / share, "peak": memory.peak, "share": share}
+    try:
+        seconds = merge(method, paths, out, two_layers) / share
+        if seconds > PATIENCE:
+            return {"seconds": seconds, "peak": memory.peak, "share": share}
+        size = 0
+        times: dict[str, list[float]] = {"seconds": [], "limit": [], "disk": [], "disk_limit": []}
+        processor = 0.0
+        repeats = REPEATS if seconds < SLOW else 1
+        for _ in range(repeats):
+            for disk, name in ((False, "seconds"), (True, "disk")):
+                before = time.process_time()
+                times[name].append(merge(method, paths, out, disk=disk))
+                processor += 0 if disk else time.process_time() - before
+                size = out.stat().st_size
+                out.unlink()
+            peak = memory.peak
+            times["limit"].append(limit(paths, out, size, disk=False))
+            times["disk_limit"].append(limit(paths, out, size, disk=True))
+    except LoraStudioError as error:
+        return {"error": str(error)}
+    medians = {name: float(np.median(taken)) for name, taken in times.items()}
+    return {**medians, "cpu": processor / repeats, "peak": peak, "share": 1.0}
+
+
+def rows(shape: str, paths: list[Path], folder: Path, peft: bool) -> Iterator[str]:
+    names = [m.name for m in METHODS if m.kind == "merging" and m.name not in NEED_A_MODEL]
+    jobs = [(name, paths) for name in names]
+    jobs.append(("lego", paths * 4))
+    jobs += [(name, paths) for name in PEERS if peft or "peft" not in name]
+    for name, given in jobs:
+        command = [sys.executable, __file__, "--one", name, "--folder", str(folder)]
+        command += ["--paths", *map(str, given)]
+        done = subprocess.run(command, capture_output=True, text=True, env=_environment())
+        title = name if given is paths else f"{name}, {len(given)} adapters (each file four times)"
+        yield _row(shape, title, json.loads(done.stdout) if done.stdout else {"error": done.stderr})
+
+
+def _environment() -> dict[str, str]:
+    root = str(Path(__file__).resolve().parent.parent)
+    return {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **os.environ, "PYTHONPATH": root}
+
+
+def _row(shape: str, title: str, found: dict[str, float | str]) -> str:
+    if "error" in found:
+        return f"| {shape} | {title} | {str(found['error'])[-120:]} | | | | | | | |"
+    number = {name: float(value) for name, value in found.items()}
+    mib = f"{number['peak'] / 2**20:.0f}"
+    if number["share"] < 1:
+        note = f"{number['seconds']:.1f} (extrapolated from {number['share']:.1%} of the modules)"
+        return f"| {shape} | {title} | {note} | | | | | | | {mib} |"
+    cells = [f"{number[n]:.2f}" for n in ("seconds", "cpu", "limit")]
+    cells.append(f"{number['seconds'] / number['limit']:.1f}")
+    cells += [f"{number[n]:.2f}" for n in ("disk", "disk_limit")]
+    cells.append(f"{number['disk'] / number['disk_limit']:.2f}")
+    return "| " + " | ".join([shape, title, *cells, mib]) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--adapters", type=int, default=7)
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--peft", action="store_true", help="also PEFT's svd, which takes minutes")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--paths", type=Path, nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(one(options.one, options.paths, options.folder)))
+        return
+    columns = ("shape", "merge", "cached s", "processor s", "limit s", "ratio")
+    columns += ("disk s", "disk limit s", "ratio", "anonymous MiB")
+    print("| " + " | ".join(columns) + " |")
+    print("|---" * len(columns) + "|")
+    for shape in options.shapes:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            paths = [folder / f"{i}.safetensors" for i in range(options.adapters)]
+            for seed, path in enumerate(paths):
+                build(shape, seed, path)
+            for row in rows(shape, paths, folder, options.peft):
+                print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
