@@ -1,9 +1,13 @@
 """How well compositions of the demo's adapters answer, method by method, with intervals.
 
-    python benchmarks/demo_compositions.py [--prompts 100] [--write]
+    python benchmarks/demo_compositions.py [--prompts 100] [--only plain-3] [--tuning] [--write]
 
-Groups of 3, 4 and 6 adapters of each set; exact match on held-out prompts by teacher forcing (the
-whole answer and its end are the argmax), which equals greedy decoding. `--write` puts the table in
+Every registered merge at equal rank (that of the largest source, and twice that) and every routing
+rule, over groups of 3, 4, 6 and 8 adapters; exact match on held-out prompts by teacher forcing (the
+whole answer and its end are the argmax), which equals greedy decoding. Each number is kept in a
+JSON file of its group as soon as it is known, so that a run that was stopped goes on where it was;
+delete a file to measure its group anew. `--tuning` measures the groups that defaults were chosen
+on, whose tasks are never in the others. `--write` puts the table in
 assets/demo/text/COMPOSITIONS.md.
 """
 
@@ -15,9 +19,10 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,6 +31,7 @@ from lora_studio.composition import METHODS, Merged, compose
 from lora_studio.composition.plan import Routed
 from lora_studio.demo.tasks import TASKS
 from lora_studio.engines.text import RowPlan, ScoreRow, TextEngine
+from lora_studio.errors import LoraStudioError
 from lora_studio.evaluation.metrics import Rate
 from lora_studio.evaluation.probe import EngineProbe
 from lora_studio.formats import load
@@ -33,9 +39,14 @@ from lora_studio.retrieval.embed import load_embedder
 from lora_studio.retrieval.retriever import adapter_texts, centroid
 from lora_studio.settings import DEMO_BASE, Settings, assets_dir
 
-ORDER = ("past", "french", "polite", "json", "negate", "iso_date", "reverse", "plural", "antonym")
-SIZES = (3, 4, 6)
+TESTED = ("past", "french", "polite", "json", "negate", "iso_date", "reverse", "plural", "antonym")
+TUNED = ("capital", "country", "future", "sentiment", "french_plural", "past_negative", "question",
+         "city", "person")  # fmt: skip
+"""Tasks that results are reported on, and tasks that defaults were chosen on."""
+SIZES = (3, 4, 6, 8)
 SETS = ("good-neighbour", "plain", "shared-seed")
+CONTROLS = ("base model", "own adapter", "random other adapter")
+TEXT = assets_dir() / "demo" / "text"
 Tests = list[tuple[str, str]]
 
 
@@ -48,7 +59,7 @@ class Demo:
 
 
 def read_set(name: str, folder: Path) -> Demo:
-    """Adapters tagged with the set, one per task, in ORDER."""
+    """Adapters tagged with the set, one per task, those of TESTED and TUNED in that order."""
     adapters, tests = {}, {}
     for path in sorted(folder.glob(f"{name}-*")):
         loaded = load(path)
@@ -56,7 +67,7 @@ def read_set(name: str, folder: Path) -> Demo:
         if loaded.tests:
             adapters[task] = loaded.adapter
             tests[task] = [(t["prompt"], t["target"]) for t in loaded.tests]
-    known = [t for t in ORDER if t in adapters]
+    known = [t for t in (*TESTED, *TUNED) if t in adapters]
     known += [t for t in adapters if t not in known]
     return Demo({t: adapters[t] for t in known}, tests)
 
@@ -107,183 +118,230 @@ class Bench:
         return self.rate(tests, plans)
 
 
-def variants(ranks: list[int]) -> Iterator[tuple[str, str, dict[str, object]]]:
-    """(label, method, parameters) of every merge in the table."""
-    r, everything = max(ranks), sum(ranks)
-    mean = 1 / len(ranks)
-    yield "linear, weights 1", "linear", {}
-    yield "linear, weights 1/n", "linear", {"scale": mean}
-    yield "linear, auto-scale", "linear", {"auto_scale": True}
-    yield "cat, weights 1 (sum)", "cat", {}
-    yield "cat, weights 1/n", "cat", {"scale": mean}
-    yield "cat, auto-scale", "cat", {"auto_scale": True}
-    yield "svd k=r", "svd", {"rank": r}
-    yield "svd k=r, auto-scale", "svd", {"rank": r, "auto_scale": True}
-    yield "svd k=2r, auto-scale", "svd", {"rank": 2 * r, "auto_scale": True}
-    yield "ties_delta .5", "ties_delta", {"density": 0.5}
-    yield "ties_delta .5, auto-scale", "ties_delta", {"density": 0.5, "auto_scale": True}
-    for gauge in ("raw", "balanced"):
-        for label, k in (("k=r", r), ("k=2r", 2 * r), ("k=half", everything // 2)):
-            given = {"rank": k, "gauge": gauge}
-            yield f"LEGO {gauge} {label}", "lego", given
-            yield f"LEGO {gauge} {label}, auto-scale", "lego", {**given, "auto_scale": True}
-    yield "preset (picks one of svd, LEGO, cat)", "preset", {}
+@dataclass(frozen=True)
+class Group:
+    """What one column is about: adapters, and tests with the adapter that each is a test of (None:
+    of none)."""
+
+    key: str
+    adapters: dict[str, Adapter]
+    tests: Tests
+    owners: list[str | None]
+    strangers: list[Adapter]
 
 
-def group_rows(bench: Bench, demo: Demo, tasks: list[str]) -> Iterator[tuple[str, Rate]]:
-    """(label, exact match over all the group's tasks) for every row of one column."""
-    chosen = {t: demo.adapters[t] for t in tasks}
-    tests = {t: bench.pick(demo.tests[t]) for t in tasks}
-    flat = [pair for t in tasks for pair in tests[t]]
-    owners = [t for t in tasks for _ in tests[t]]
-    yield "base model", bench.rate(flat, [RowPlan()] * len(flat))
-    sources = {a.id: a for a in chosen.values()}
-    samples = {a.id: a.card.samples for a in chosen.values()}
-    probe = EngineProbe(bench.engine, sources, samples)
-    bench.load(chosen.values())
-    own = [RowPlan(((chosen[t].id, 1.0),)) for t in owners]
-    yield "own adapter", bench.rate(flat, own)
+class Results:
+    """The numbers of one group, on disk after each of them."""
+
+    def __init__(self, path: Path, prompts: int) -> None:
+        self.path, self.prompts = path, prompts
+        self.rows: dict[str, dict[str, Any]] = {}
+        if path.exists():
+            known = json.loads(path.read_text(encoding="utf-8"))
+            if known["prompts"] == prompts:
+                self.rows = known["rows"]
+
+    def ask(self, label: str, measure: Callable[[], dict[str, Any]]) -> None:
+        """Measures what is not known yet."""
+        if label in self.rows:
+            return
+        start = time.process_time()
+        found = measure()
+        self.rows[label] = {**found, "cpu_seconds": round(time.process_time() - start, 1)}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"prompts": self.prompts, "rows": self.rows}, indent=1)
+        self.path.write_text(text + "\n", encoding="utf-8")
+        logging.info("%s  %s  %s", self.path.stem, label, found.get("rate", found))
+
+
+def column(bench: Bench, group: Group, results: Results) -> None:
+    """Every row of one column."""
+    adapters = list(group.adapters.values())
+    flat = group.tests
     rng = random.Random(1)
-    stray = [
-        RowPlan(((rng.choice([a for t, a in chosen.items() if t != o]).id, 1.0),)) for o in owners
+    results.ask("base model", lambda: bench.rate(flat, [RowPlan()] * len(flat)).to_dict())
+    bench.load([*adapters, *group.strangers[:1]])
+    if all(group.owners):
+        own = [RowPlan(((group.adapters[t].id, 1.0),)) for t in group.owners if t]
+        results.ask("own adapter", lambda: bench.rate(flat, own).to_dict())
+    others = [
+        [a for t, a in group.adapters.items() if o and t != o] or group.strangers[:1]
+        for o in group.owners
     ]
-    yield "random other adapter", bench.rate(flat, stray)
-    adapters = list(chosen.values())
-    for label, method, params in variants([a.max_rank for a in adapters]):
-        plan = compose(method, adapters, probe=probe, **params)
-        assert isinstance(plan, Merged)
-        yield label, bench.merged(plan.adapter, flat)
-    for name in ("selection", "mixture", "fusion"):
-        plan = compose(name, adapters)
-        assert isinstance(plan, Routed)
-        title = f"{METHODS.get(name).title.lower()} (routed)"
-        yield title, bench.routed(plan, sources_by_id(adapters), flat)
+    stray = [RowPlan(((rng.choice(o).id, 1.0),)) if o else RowPlan() for o in others]
+    results.ask("random other adapter", lambda: bench.rate(flat, stray).to_dict())
+    probe = Lazy(bench.engine, adapters)
+    for label, method, params in merges(max(a.max_rank for a in adapters)):
+        results.ask(label, lambda m=method, p=params: merged(bench, group, m, p, probe()))
+    for found in METHODS:
+        if found.kind == "routing":
+            results.ask(
+                f"{found.title} (routed)", lambda name=found.name: routed(bench, group, name)
+            )
 
 
-def sources_by_id(adapters: list[Adapter]) -> dict[str, Adapter]:
-    return {a.id: a for a in adapters}
+class Lazy:
+    """The probe of a group, made when somebody asks for it."""
+
+    def __init__(self, engine: TextEngine, adapters: list[Adapter]) -> None:
+        self._made: EngineProbe | None = None
+        self._given = (
+            engine,
+            {a.id: a for a in adapters},
+            {a.id: a.card.samples for a in adapters},
+        )
+
+    def __call__(self) -> EngineProbe:
+        if self._made is None:
+            self._made = EngineProbe(*self._given)
+        return self._made
 
 
-def cell(rate: Rate) -> str:
-    low, high = rate.interval
-    return f"{rate.rate:.2f} ({low:.2f}–{high:.2f})"
+def merges(rank: int) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(label, method, parameters) of every registered merge: its strength chosen on samples where
+    it can be, everything else as it comes, and the rank as asked where it has one."""
+    for found in METHODS:
+        if found.kind != "merging":
+            continue
+        names = {p.name for p in found.params}
+        given = {"auto_scale": True} if "auto_scale" in names else {}
+        if "rank" not in names:
+            yield found.title, found.name, given
+            continue
+        for times, label in ((1, "k=r"), (2, "k=2r")):
+            yield f"{found.title}, {label}", found.name, {**given, "rank": times * rank}
 
 
-def table(columns: dict[str, dict[str, Rate]]) -> str:
-    """Markdown: a row per method, a column per group. The best composition is bold."""
+def merged(
+    bench: Bench, group: Group, method: str, params: Mapping[str, Any], probe: EngineProbe
+) -> dict[str, Any]:
+    """Exact match of a merge, its rank and notes; or why it was refused."""
+    try:
+        plan = compose(method, list(group.adapters.values()), probe=probe, **params)
+    except LoraStudioError as error:
+        return {"refused": str(error)}
+    assert isinstance(plan, Merged)
+    rate = bench.merged(plan.adapter, group.tests)
+    return {**rate.to_dict(), "rank": plan.adapter.max_rank, "notes": list(plan.notes)}
+
+
+def routed(bench: Bench, group: Group, method: str) -> dict[str, Any]:
+    plan = compose(method, list(group.adapters.values()))
+    assert isinstance(plan, Routed)
+    sources = {a.id: a for a in group.adapters.values()}
+    return bench.routed(plan, sources, group.tests).to_dict()
+
+
+def groups(bench: Bench, demos: Mapping[str, Demo], tuning: bool) -> Iterator[Group]:
+    """Groups of single tasks, then tasks that no adapter was trained for and their parts."""
+    pool = TUNED if tuning else TESTED
+    for name, demo in demos.items():
+        known = [t for t in demo.adapters if t in pool]
+        for size in SIZES:
+            if len(known) < size:
+                continue
+            tests = {t: bench.pick(demo.tests[t]) for t in known[:size]}
+            flat = [pair for t in tests for pair in tests[t]]
+            owners: list[str | None] = [t for t in tests for _ in tests[t]]
+            chosen = {t: demo.adapters[t] for t in tests}
+            key = f"{'tuning-' if tuning else ''}{name}-{size}"
+            yield Group(key, chosen, flat, owners, [])
+    for name, demo in {} if tuning else demos.items():
+        for path in sorted((TEXT / "tests").glob("*.jsonl")):
+            parts = list(TASKS.get(path.stem.replace("-", "_")).chained)
+            if all(part in demo.adapters for part in parts):
+                lines = path.read_text(encoding="utf-8").splitlines()
+                tests_ = bench.pick([(t["prompt"], t["target"]) for t in map(json.loads, lines)])
+                strangers = [a for t, a in demo.adapters.items() if t not in parts]
+                chosen = {t: demo.adapters[t] for t in parts}
+                stranger = random.Random(1).choice(strangers)
+                yield Group(f"chained {path.stem}-{name}", chosen, tests_, [None] * len(tests_),
+                            [stranger])  # fmt: skip
+
+
+def cell(row: Mapping[str, Any], most: int) -> str:
+    if "refused" in row:
+        return "refused"
+    larger = "‡" if row.get("rank", 0) > most else ""
+    return f"{row['rate']:.2f}{larger} ({row['low']:.2f}–{row['high']:.2f})"
+
+
+def table(columns: Mapping[str, Mapping[str, Mapping[str, Any]]], most: int) -> str:
+    """Markdown: a row per method, a column per group. The best merge within the rank is bold."""
     labels = list(dict.fromkeys(label for rows in columns.values() for label in rows))
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    controls = {"base model", "own adapter", "random other adapter"}
-    controls |= {label for label in labels if label.endswith(" alone")}
     best = {
-        name: max((r.rate for label, r in rows.items() if label not in controls), default=0)
+        name: max((r["rate"] for r in rows.values() if 0 < r.get("rank", 0) <= most), default=0)
         for name, rows in columns.items()
     }
     for label in labels:
         cells = []
         for name, rows in columns.items():
-            rate = rows.get(label)
-            text = cell(rate) if rate else ""
-            bold = rate and label not in controls and rate.rate == best[name] > 0
-            cells.append(f"**{text}**" if bold else text)
+            row = rows.get(label)
+            text = cell(row, most) if row else ""
+            mine = row and 0 < row.get("rank", 0) <= most and row["rate"] == best[name] > 0
+            cells.append(f"**{text}**" if mine else text)
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def chained_rows(bench: Bench, demo: Demo, suite: Path, parts: list[str]) -> dict[str, Rate]:
-    """Chained tasks: each part alone, and compositions of the parts."""
-    lines = suite.read_text(encoding="utf-8").splitlines()
-    tests = bench.pick([(t["prompt"], t["target"]) for t in map(json.loads, lines)])
-    adapters = [demo.adapters[t] for t in parts]
-    found = {"base model": bench.rate(tests, [RowPlan()] * len(tests))}
-    strangers = [a for t, a in demo.adapters.items() if t not in parts]
-    found["random other adapter"] = bench.merged(random.Random(1).choice(strangers), tests)
-    for number, adapter in enumerate(adapters, 1):
-        found[f"part {number} alone"] = bench.merged(adapter, tests)
-    samples = {a.id: a.card.samples for a in adapters}
-    probe = EngineProbe(bench.engine, sources_by_id(adapters), samples)
-    for label, method, params in (
-        ("cat, weights 1 (sum)", "cat", {}),
-        ("cat, auto-scale", "cat", {"auto_scale": True}),
-        ("svd k=2r, auto-scale", "svd", {"rank": 2 * adapters[0].max_rank, "auto_scale": True}),
-        (
-            "LEGO balanced k=2r, auto-scale",
-            "lego",
-            {"rank": 2 * adapters[0].max_rank, "gauge": "balanced", "auto_scale": True},
-        ),
-        ("ties_delta .5, auto-scale", "ties_delta", {"auto_scale": True}),
-        ("preset", "preset", {}),
-    ):
-        plan = compose(method, adapters, probe=probe, **params)
-        assert isinstance(plan, Merged)
-        found[label] = bench.merged(plan.adapter, tests)
-    for name in ("selection", "mixture", "fusion"):
-        plan = compose(name, adapters)
-        assert isinstance(plan, Routed)
-        found[f"{name} (routed)"] = bench.routed(plan, sources_by_id(adapters), tests)
-    return found
-
-
-def chained_suites(demo: Demo) -> Iterator[tuple[Path, list[str]]]:
-    """Test files of tasks that no adapter was trained for, with the parts they need."""
-    for path in sorted((assets_dir() / "demo" / "text" / "tests").glob("*.jsonl")):
-        parts = list(TASKS.get(path.stem.replace("-", "_")).chained)
-        if all(part in demo.adapters for part in parts):
-            yield path, parts
-
-
-def measure(prompts: int) -> str:
+def document(columns: Mapping[str, Group], found: Mapping[str, Results]) -> str:
     """The whole document, as Markdown."""
-    bench = Bench(prompts)
-    demos = {name: read_set(name, Settings().demo_adapters_dir) for name in SETS}
-    groups: dict[str, dict[str, Rate]] = {}
-    members: list[str] = []
-    for name, demo in demos.items():
-        for size in SIZES:
-            tasks = list(demo.adapters)[:size]
-            if len(tasks) == size:
-                start = time.perf_counter()
-                groups[f"{name}, {size}"] = dict(group_rows(bench, demo, tasks))
-                members.append(f"- **{name}, {size}**: {', '.join(tasks)}")
-                logging.info("%s of %d in %.0f s", name, size, time.perf_counter() - start)
-    chained = {
-        f"{path.stem} ({name})": chained_rows(bench, demos[name], path, parts)
-        for name in SETS
-        for path, parts in chained_suites(demos[name])
-    }
-    return DOCUMENT.format(
-        prompts=prompts, members="\n".join(members), groups=table(groups), chained=table(chained)
+    members = [f"- **{k}**: {', '.join(g.adapters)}" for k, g in columns.items()]
+    rank = max(a.max_rank for g in columns.values() for a in g.adapters.values())
+    prompts = next(iter(found.values())).prompts
+    pieces = [DOCUMENT.format(prompts=prompts, members="\n".join(members), rank=rank)]
+    parts = (
+        ("At the rank of one source", ", k=2r", rank, False),
+        ("At twice that rank", ", k=r", 2 * rank, False),
+        ("Chained tasks: no adapter was trained for them", ", k=r", 2 * rank, True),
     )
+    for title, without, most, chained in parts:
+        shown = {
+            key: {n: r for n, r in result.rows.items() if not n.endswith(without)}
+            for key, result in found.items()
+            if key.startswith("chained") == chained
+        }
+        if shown:
+            pieces.append(f"## {title}\n\n{table(shown, most)}\n")
+    return "\n".join(pieces)
 
 
 DOCUMENT = """# Compositions of the demo adapters, measured
 
 Written by `python benchmarks/demo_compositions.py --write`. Exact match on up to {prompts} held-out
 prompts of each task, with 95 % Wilson intervals; they cover the choice of prompts, not of training
-seeds. In bold the best composition of a column. k is the rank of the result, r the largest source
-rank, *half* half of all units. *auto-scale* chooses the strength on sample prompts of the sources,
-which are never test prompts. The random adapter of the groups is another member of the group, drawn
-for each prompt; of the chained tasks, one outsider.
+seeds. Every source has rank {rank}. Strengths are chosen on sample prompts of the sources, which
+are never test prompts, wherever a method can. In bold the best merge of a column within the rank of
+the table; ‡ marks a result of a larger rank. The random adapter of the groups is another member of
+the group, drawn for each prompt; of the chained tasks, one outsider. Defaults were chosen on groups
+of other tasks (`--tuning`).
 
 {members}
-
-{groups}
-
-## Chained tasks: no adapter was trained for them
-
-{chained}
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--prompts", type=int, default=100, help="test prompts of each task")
+    parser.add_argument("--only", default="", help="only groups whose name begins so")
+    parser.add_argument("--tuning", action="store_true", help="the groups defaults were chosen on")
+    parser.add_argument("--out", type=Path, default=TEXT / "compositions", help="folder of JSON")
     parser.add_argument("--write", action="store_true", help="write COMPOSITIONS.md")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    text = measure(options.prompts)
+    bench = Bench(options.prompts)
+    demos = {name: read_set(name, Settings().demo_adapters_dir) for name in SETS}
+    columns = {g.key: g for g in groups(bench, demos, options.tuning)}
+    columns = {k: g for k, g in columns.items() if k.startswith(options.only)}
+    found: dict[str, Results] = {}
+    for key, group in columns.items():
+        name = key.replace(" ", "-")
+        found[key] = Results(options.out / f"{name}.json", options.prompts)
+        column(bench, group, found[key])
+    text = document(columns, found)
     if options.write:
-        (assets_dir() / "demo" / "text" / "COMPOSITIONS.md").write_text(text, encoding="utf-8")
+        (TEXT / "COMPOSITIONS.md").write_text(text, encoding="utf-8")
     print(text)
 
 

@@ -129,6 +129,7 @@ class Method:
         families: families of image models it is made for; empty is every one.
         uses_regions: whether `Inputs.regions` matter to it.
         uses_gate: whether it needs `Inputs.gate`.
+        needs_samples: whether it always tries things on the base model and the sources' samples.
     """
 
     name: str
@@ -143,6 +144,7 @@ class Method:
     function: Callable[..., Plan]
     uses_regions: bool = False
     uses_gate: bool = False
+    needs_samples: bool = False
 
     def checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters with defaults filled in.
@@ -174,7 +176,7 @@ class Method:
 
     def tunes(self, values: Mapping[str, Any]) -> bool:
         """Whether these parameters ask for tries on the base model (`Inputs.probe`)."""
-        return self.uses_model and (self.name == "preset" or bool(values.get("auto_scale")))
+        return self.uses_model and (self.needs_samples or bool(values.get("auto_scale")))
 
     def __call__(self, inputs: Inputs, **values: Any) -> Plan:
         self.refuse(inputs.modality, inputs.family)
@@ -195,6 +197,7 @@ def method(
     families: tuple[str, ...] = (),
     uses_regions: bool = False,
     uses_gate: bool = False,
+    needs_samples: bool = False,
 ) -> Callable[[Callable[..., Plan]], Callable[..., Plan]]:
     """Registers the decorated function as a method; its docstring's first sentence is the summary.
 
@@ -203,6 +206,7 @@ def method(
         modality: what the base model makes; None follows from the kind (`MODALITIES`).
         families: families of image models it is made for; empty is every one.
         uses_regions, uses_gate: whether it needs `Inputs.regions`, `Inputs.gate`.
+        needs_samples: whether it always tries things on `Inputs.probe`.
     """
 
     def register(function: Callable[..., Plan]) -> Callable[..., Plan]:
@@ -220,6 +224,7 @@ def method(
             function,
             uses_regions,
             uses_gate,
+            needs_samples,
         )
         METHODS.register(name, entry)
         return function

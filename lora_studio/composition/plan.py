@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from lora_studio.adapter import Adapter
 from lora_studio.composition.schedule import Scheduled
 
@@ -20,10 +22,13 @@ class Merged:
     Args:
         adapter: scalings folded, card empty but for the base model.
         notes: what a person should know about how it came about (chosen scale, fallbacks).
+        shares: module -> (adapters as given, rank): how much of each unit's strength is owed to
+            which source, where the method knows; adds up to 1 but for what a guard holds back.
     """
 
     adapter: Adapter
     notes: tuple[str, ...] = ()
+    shares: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

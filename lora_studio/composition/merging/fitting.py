@@ -1,0 +1,61 @@
+"""What methods that are fitted to samples share: where they start, and whose weights count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lora_studio.adapter import Adapter, LoraFactors
+from lora_studio.composition.merging.modules import Stack, merge_modules
+from lora_studio.composition.merging.svd import truncate
+from lora_studio.composition.method import Inputs
+from lora_studio.composition.plan import Merged
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where a fit begins.
+
+    Args:
+        adapter: SVD of the weighted sum at the rank asked for: the result where nothing is fitted.
+        limits: module -> its rank in the result.
+        sources: (adapter, weight) of every source that takes part, in an order that does not
+            depend on the one they were given in.
+        given: of each of these, its place among the adapters as given.
+    """
+
+    adapter: Adapter
+    limits: Mapping[str, int]
+    sources: tuple[tuple[Adapter, float], ...]
+    given: tuple[int, ...]
+
+    def with_factors(self, found: Mapping[str, LoraFactors]) -> Adapter:
+        """The adapter with these modules instead of its own."""
+        return replace(self.adapter, factors={**self.adapter.factors, **found})
+
+
+def start_of(inputs: Inputs, rank: int) -> Start:
+    """Raises what `merge_modules` raises.
+
+    Args:
+        rank: 0 is that of the largest source, module by module.
+    """
+    limits: dict[str, int] = {}
+
+    def merge(stack: Stack) -> tuple[np.ndarray, np.ndarray]:
+        limits[stack.name] = rank or max(stack.ranks)
+        return truncate(*stack.concatenated(), limits[stack.name])
+
+    adapter = merge_modules(inputs, merge)
+    pairs = zip(inputs.adapters, inputs.weights, strict=True)
+    active = [(i, a, float(w)) for i, (a, w) in enumerate(pairs) if w]
+    active.sort(key=lambda item: (item[1].id, item[2]))
+    sources = tuple((a, w) for _, a, w in active)
+    return Start(adapter, limits, sources, tuple(i for i, _, _ in active))
+
+
+def unfitted(start: Start, reason: str) -> Merged:
+    """What comes of it where nothing could be fitted."""
+    return Merged(start.adapter, (f"{reason}: SVD of the sum was used instead.",))
