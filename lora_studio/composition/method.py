@@ -25,6 +25,8 @@ MODALITIES: Mapping[MethodKind, MethodModality] = {
     "routing": "text",
     "denoising": "image",
 }
+MethodGroup = Literal["", "peft", "updates", "shared_space", "directions", "averages"]
+"""Where a merge stands in the menu; "" is among the first."""
 Progress = Callable[[float, str], None]
 
 
@@ -129,6 +131,7 @@ class Method:
         families: families of image models it is made for; empty is every one.
         uses_regions: whether `Inputs.regions` matter to it.
         uses_gate: whether it needs `Inputs.gate`.
+        group: of the menu.
     """
 
     name: str
@@ -143,6 +146,7 @@ class Method:
     function: Callable[..., Plan]
     uses_regions: bool = False
     uses_gate: bool = False
+    group: MethodGroup = ""
 
     def checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters with defaults filled in.
@@ -195,6 +199,7 @@ def method(
     families: tuple[str, ...] = (),
     uses_regions: bool = False,
     uses_gate: bool = False,
+    group: MethodGroup = "",
 ) -> Callable[[Callable[..., Plan]], Callable[..., Plan]]:
     """Registers the decorated function as a method; its docstring's first sentence is the summary.
 
@@ -203,6 +208,7 @@ def method(
         modality: what the base model makes; None follows from the kind (`MODALITIES`).
         families: families of image models it is made for; empty is every one.
         uses_regions, uses_gate: whether it needs `Inputs.regions`, `Inputs.gate`.
+        group: of the menu.
     """
 
     def register(function: Callable[..., Plan]) -> Callable[..., Plan]:
@@ -220,6 +226,7 @@ def method(
             function,
             uses_regions,
             uses_gate,
+            group,
         )
         METHODS.register(name, entry)
         return function
