@@ -3,25 +3,25 @@ that pull against the majority out of the mean."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import numpy as np
 
-Combine = Callable[[Sequence[np.ndarray], Sequence[float]], np.ndarray]
-"""Arrays of one shape and a weight for each -> one array."""
+Combine = Callable[[Iterable[np.ndarray], Sequence[float]], np.ndarray]
+"""Arrays of one shape, which may be gone through more than once, and a weight for each -> one."""
 
 
-def add(arrays: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+def add(arrays: Iterable[np.ndarray], weights: Sequence[float]) -> np.ndarray:
     """sum_i w_i x_i, in the arrays' own type."""
-    total = np.zeros_like(arrays[0])
-    for x, weight in zip(arrays, weights, strict=True):
-        total += x.dtype.type(weight) * x
+    total = np.zeros(())
+    for i, (x, weight) in enumerate(zip(arrays, weights, strict=True)):
+        total = x.dtype.type(weight) * x if i == 0 else total + x.dtype.type(weight) * x
     return total
 
 
 def elect(
-    arrays: Sequence[np.ndarray],
+    arrays: Iterable[np.ndarray],
     weights: Sequence[float],
     *,
     votes: Literal["total", "frequency"] = "total",
@@ -36,13 +36,12 @@ def elect(
         votes: the elected sign is that of sum_i x_i ("total") or of sum_i sgn(x_i) ("frequency").
         undecided: the sign elected where the votes add up to 0; at 0 the entry becomes 0.
     """
-    tally = np.zeros_like(arrays[0])
-    for x in arrays:
-        tally += x if votes == "total" else np.sign(x)
+    ballots = arrays if votes == "total" else map(np.sign, arrays)
+    tally = add(ballots, [1.0] * len(weights))
     sign = np.sign(tally)
     if undecided:
         sign[sign == 0] = undecided
-    tally[:] = 0
+    tally = np.zeros_like(tally)
     count = np.zeros_like(tally)
     for x, weight in zip(arrays, weights, strict=True):
         agrees = (np.sign(x) == sign) & (x != 0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -46,13 +47,25 @@ def merge_updates(
             return summed(stack, most)
         ones = (1.0,) * len(stack.weights)
         before, after = (ones, stack.weights) if peft else (stack.weights, ones)
-        updates = [
-            thin(module.scaled(before[i]).delta(), draws(inputs.seed, stack, i))
-            for i, module in enumerate(stack.modules)
-        ]
+        updates = _Updates(stack, before, lambda x, i: thin(x, draws(inputs.seed, stack, i)))
         return dense_spectrum(combine(updates, after), most, inputs.seed)
 
     return merge_within(inputs, merge, budget, scale, auto_scale, dense=True)
+
+
+@dataclass(frozen=True)
+class _Updates:
+    """The thinned updates of one module, made again each time somebody goes through them, so that
+    memory does not grow with the number of adapters."""
+
+    stack: Stack
+    weights: Sequence[float]
+    thin: Callable[[np.ndarray, int], np.ndarray]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for i, (module, weight) in enumerate(zip(self.stack.modules, self.weights, strict=True)):
+            a, b = (f.astype(np.float32, copy=False) for f in (module.A, module.B))
+            yield self.thin(np.float32(weight * module.scaling) * (b @ a), i)
 
 
 def dense_spectrum(matrix: np.ndarray, most: int | None, seed: int) -> Spectrum:
