@@ -1,7 +1,6 @@
 """What every registered method must keep, whoever wrote it."""
 
 import inspect
-import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +23,7 @@ from lora_studio.engines.image import Denoising, ImageEngine, ImageRow, plain
 from lora_studio.errors import IncompatibleAdapters, InvalidRequest
 from tests.conftest import D_OUT, build_adapter
 from tests.deltas import deltas, distance
+from tests.fitting import fitting
 from tests.tiny_pipelines import random_adapter, save_pipeline
 from tests.unit.composition.playing import (
     CONTENT,
@@ -54,23 +54,6 @@ def gate(modules):
 
 
 GATE = gate(SIZES)
-
-
-def fitting(name, adapters):
-    """Those of some adapters that a merge is made for, or like ones: all but two say all."""
-    if name == "slerp":
-        return adapters[:2]
-    return [around_one_a(a) for a in adapters] if name == "shared_factor" else adapters
-
-
-def around_one_a(adapter):
-    """The adapter with the A that all have in common, its first rows."""
-
-    def shared(module_name, module):
-        rng = np.random.default_rng(zlib.crc32(module_name.encode()))
-        return replace(module, A=rng.normal(size=(64, module.d_in)).astype("f")[: module.rank])
-
-    return replace(adapter, factors={n: shared(n, m) for n, m in adapter.factors.items()})
 
 
 def source(name, seed):
