@@ -32,12 +32,13 @@ Progress = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class Range:
-    """Annotation of a number: closed range, step of its slider, and one line of help."""
+    """Annotation of a number: closed range, step of its slider, one line of help, `Param.when`."""
 
     low: float
     high: float
     step: float
     help: str = ""
+    when: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,12 @@ class Help:
 
 @dataclass(frozen=True)
 class Param:
-    """One parameter of a method, as the page and the command line show it."""
+    """One parameter of a method, as the page and the command line show it.
+
+    Args:
+        when: (name, value, ...): it matters only while the choice of that name is one of the
+            values, and the page shows it only then; empty = always.
+    """
 
     name: str
     title: str
@@ -60,6 +66,7 @@ class Param:
     step: float | None = None
     choices: tuple[str, ...] = ()
     help: str = ""
+    when: tuple[str, ...] = ()
 
     def check(self, value: Any) -> Any:
         """The value in its type; raises InvalidRequest with what is allowed."""
@@ -255,4 +262,5 @@ def _param(name: str, hint: Any, default: Any) -> Param:
     if not isinstance(note, Range) or hint not in (int, float):
         raise TypeError(f"parameter '{name}' needs a Range, a Literal or bool")
     kind: Literal["int", "float"] = "int" if hint is int else "float"
-    return Param(name, title, kind, default, note.low, note.high, note.step, help=text)
+    bounds = (note.low, note.high, note.step)
+    return Param(name, title, kind, default, *bounds, help=text, when=note.when)

@@ -9,7 +9,7 @@ import numpy as np
 
 from lora_studio.composition.merging.core_space import core_of
 from lora_studio.composition.merging.modules import Stack, merge_modules
-from lora_studio.composition.merging.params import AutoScale, Density, Rank, Scale
+from lora_studio.composition.merging.params import AutoScale, Rank, Scale, TiesDensity
 from lora_studio.composition.merging.rules import ties
 from lora_studio.composition.method import Help, Inputs, Range, method
 from lora_studio.composition.plan import Merged
@@ -34,7 +34,7 @@ def ctm(
     rule: Annotated[
         Literal["sum", "ties"], Help("What is done with the adapters' parts in the common bases")
     ] = "ties",
-    density: Density = 0.25,
+    density: TiesDensity = 0.25,
     loud: Annotated[
         float, Range(0.0, 1.0, 0.05, "How much stronger adapters count for more in the bases")
     ] = 0.25,

@@ -18,9 +18,18 @@ HowRanks = Annotated[
 ]
 Keep = Annotated[
     float,
-    Range(0.5, 1.0, 0.01, "energy: share kept; sv_ratio: drops below 1 - keep of the largest"),
+    Range(
+        0.5,
+        1.0,
+        0.01,
+        "energy: share kept; sv_ratio: drops below 1 - keep of the largest",
+        when=("budget", "energy", "sv_ratio"),
+    ),
 ]
 Density = Annotated[float, Range(0.05, 1.0, 0.05, "Share of largest entries kept")]
+TiesDensity = Annotated[
+    float, Range(0.05, 1.0, 0.05, "Share of largest entries kept", when=("rule", "ties"))
+]
 KeptAtRandom = Annotated[float, Range(0.05, 1.0, 0.05, "Share of entries kept, drawn at random")]
 Votes = Annotated[
     Literal["total", "frequency"],

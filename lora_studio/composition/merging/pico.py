@@ -12,11 +12,11 @@ from lora_studio.composition.merging.core_space import core_of
 from lora_studio.composition.merging.modules import Stack
 from lora_studio.composition.merging.params import (
     AutoScale,
-    Density,
     HowRanks,
     Keep,
     Scale,
     SumRank,
+    TiesDensity,
 )
 from lora_studio.composition.merging.rules import ties, tsv
 from lora_studio.composition.method import Help, Inputs, method
@@ -37,7 +37,7 @@ def pico(
     rule: Annotated[
         Literal["sum", "ties", "tsv"], Help("The merge that follows; ties is in Core Space")
     ] = "sum",
-    density: Density = 0.5,
+    density: TiesDensity = 0.5,
     rank: SumRank = 0,
     budget: HowRanks = "fixed",
     keep: Keep = 0.95,

@@ -29,21 +29,22 @@ export function fits(method, base) {
 // [{label, items: [{method, fits, why}]}] in the order of the menu.
 export function menu(methods, base) {
   return GROUPS.map(([kind, group, label]) => ({
-      label,
-      items: methods
-        .filter((method) => method.kind === kind && (method.group || "") === group)
-        .map((method) => ({ method, ...fits(method, base) }))
-        .filter((item) => item.shown),
-    }))
-    .filter((group) => group.items.length);
+    label,
+    items: methods
+      .filter((method) => method.kind === kind && (method.group || "") === group)
+      .map((method) => ({ method, ...fits(method, base) }))
+      .filter((item) => item.shown),
+  })).filter((group) => group.items.length);
+}
+
+export function defaults(method) {
+  return Object.fromEntries(method.params.map((param) => [param.name, param.default]));
 }
 
 // Puts a method into the draft with its own defaults.
 export function choose(method) {
   session.draft.method = method.name;
-  session.draft.params = Object.fromEntries(
-    method.params.map((param) => [param.name, param.default]),
-  );
+  session.draft.params = defaults(method);
   changed();
 }
 
