@@ -25,17 +25,20 @@ MODALITIES: Mapping[MethodKind, MethodModality] = {
     "routing": "text",
     "denoising": "image",
 }
+MethodGroup = Literal["", "peft", "updates", "shared_space", "directions", "averages"]
+"""Where a merge stands in the menu; "" is among the first."""
 Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
 class Range:
-    """Annotation of a number: closed range, step of its slider, and one line of help."""
+    """Annotation of a number: closed range, step of its slider, one line of help, `Param.when`."""
 
     low: float
     high: float
     step: float
     help: str = ""
+    when: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,12 @@ class Help:
 
 @dataclass(frozen=True)
 class Param:
-    """One parameter of a method, as the page and the command line show it."""
+    """One parameter of a method, as the page and the command line show it.
+
+    Args:
+        when: (name, value, ...): it matters only while the choice of that name is one of the
+            values, and the page shows it only then; empty = always.
+    """
 
     name: str
     title: str
@@ -58,6 +66,7 @@ class Param:
     step: float | None = None
     choices: tuple[str, ...] = ()
     help: str = ""
+    when: tuple[str, ...] = ()
 
     def check(self, value: Any) -> Any:
         """The value in its type; raises InvalidRequest with what is allowed."""
@@ -130,6 +139,7 @@ class Method:
         uses_regions: whether `Inputs.regions` matter to it.
         uses_gate: whether it needs `Inputs.gate`.
         needs_samples: whether it always tries things on the base model and the sources' samples.
+        group: of the menu.
     """
 
     name: str
@@ -145,6 +155,7 @@ class Method:
     uses_regions: bool = False
     uses_gate: bool = False
     needs_samples: bool = False
+    group: MethodGroup = ""
 
     def checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters with defaults filled in.
@@ -198,6 +209,7 @@ def method(
     uses_regions: bool = False,
     uses_gate: bool = False,
     needs_samples: bool = False,
+    group: MethodGroup = "",
 ) -> Callable[[Callable[..., Plan]], Callable[..., Plan]]:
     """Registers the decorated function as a method; its docstring's first sentence is the summary.
 
@@ -207,6 +219,7 @@ def method(
         families: families of image models it is made for; empty is every one.
         uses_regions, uses_gate: whether it needs `Inputs.regions`, `Inputs.gate`.
         needs_samples: whether it always tries things on `Inputs.probe`.
+        group: of the menu.
     """
 
     def register(function: Callable[..., Plan]) -> Callable[..., Plan]:
@@ -225,6 +238,7 @@ def method(
             uses_regions,
             uses_gate,
             needs_samples,
+            group,
         )
         METHODS.register(name, entry)
         return function
@@ -253,4 +267,5 @@ def _param(name: str, hint: Any, default: Any) -> Param:
     if not isinstance(note, Range) or hint not in (int, float):
         raise TypeError(f"parameter '{name}' needs a Range, a Literal or bool")
     kind: Literal["int", "float"] = "int" if hint is int else "float"
-    return Param(name, title, kind, default, note.low, note.high, note.step, help=text)
+    bounds = (note.low, note.high, note.step)
+    return Param(name, title, kind, default, *bounds, help=text, when=note.when)

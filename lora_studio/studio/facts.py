@@ -46,6 +46,7 @@ def methods() -> list[dict[str, Any]]:
             "name": m.name,
             "title": m.title,
             "kind": m.kind,
+            "group": m.group,
             "modality": m.modality,
             "families": list(m.families),
             "uses_regions": m.uses_regions,

@@ -21,8 +21,9 @@ from lora_studio.composition.schedule import constant
 from lora_studio.engines.adapter_bank import adaptable_modules
 from lora_studio.engines.image import Denoising, ImageEngine, ImageRow, plain
 from lora_studio.errors import IncompatibleAdapters, InvalidRequest
-from tests.conftest import build_adapter
+from tests.conftest import D_OUT, build_adapter
 from tests.deltas import deltas, distance
+from tests.fitting import fitting
 from tests.tiny_pipelines import random_adapter, save_pipeline
 from tests.unit.composition.playing import (
     CONTENT,
@@ -58,7 +59,9 @@ GATE = gate(SIZES)
 
 def source(name, seed):
     """An adapter of the kind a method is for."""
-    return image_adapter(seed) if name in DENOISING else build_adapter(seed)
+    if name in DENOISING:
+        return image_adapter(seed)
+    return fitting(name, [build_adapter(seed)])[0]
 
 
 @pytest.mark.parametrize("name", MERGING)
@@ -69,8 +72,8 @@ def test_one_adapter_at_weight_one_is_the_identity(name):
 
 @pytest.mark.parametrize("name", MERGING)
 def test_the_order_of_adapters_does_not_matter(name):
-    adapters = [build_adapter(i, rank=3 + i) for i in range(3)]
-    weights = [1.0, 0.5, -0.25]
+    adapters = fitting(name, [build_adapter(i, rank=3 + i) for i in range(3)])
+    weights = [1.0, 0.5, -0.25][: len(adapters)]
     left = compose(name, adapters, weights).adapter
     right = compose(name, adapters[::-1], weights[::-1]).adapter
     assert distance(deltas(left), deltas(right)) < 1e-5
@@ -80,6 +83,7 @@ def test_the_order_of_adapters_does_not_matter(name):
 def test_mixed_ranks_scalings_and_missing_modules_are_taken(name):
     one = build_adapter(1, rank=2, layers=3, scaling=0.5)
     two = build_adapter(2, rank=7, layers=1, scaling=4.0, kinds=("q_proj", "o_proj"))
+    one, two = fitting(name, [one, two])
     result = compose(name, [one, two]).adapter
     assert set(result.factors) == set(one.factors) | set(two.factors)
     assert all(np.isfinite(d).all() for d in deltas(result).values())
@@ -92,16 +96,80 @@ def test_weight_zero_leaves_an_adapter_out(name):
     assert distance(deltas(with_zero), deltas(compose(name, [one]).adapter)) < 1e-6
 
 
-@pytest.mark.parametrize("name", ["cat", "svd", "linear", "lego"])
+@pytest.mark.parametrize("name", MERGING)
 def test_a_negative_weight_turns_the_update_around(name):
-    adapter = build_adapter(1)
+    adapter = fitting(name, [build_adapter(1)])[0]
     negated = deltas(compose(name, [adapter], [-1.0]).adapter)
     assert distance(negated, {n: -d for n, d in deltas(adapter).items()}) < 1e-6
 
 
 @pytest.mark.parametrize("name", MERGING)
+def test_half_precision_is_merged_in_full(name):
+    adapters = fitting(name, [build_adapter(i, scaling=0.5) for i in range(2)])
+
+    def changed(adapter, *types):
+        def cast(factor):
+            for one in types:
+                factor = factor.astype(one)
+            return factor
+
+        factors = {n: replace(m, A=cast(m.A), B=cast(m.B)) for n, m in adapter.factors.items()}
+        return replace(adapter, factors=factors)
+
+    half = compose(name, [changed(a, "f2") for a in adapters]).adapter
+    full = compose(name, [changed(a, "f2", "f4") for a in adapters]).adapter
+    assert {m.A.dtype for m in half.factors.values()} == {np.dtype("f4")}
+    assert distance(deltas(half), deltas(full)) < 5e-3
+
+
+@pytest.mark.parametrize("name", MERGING)
+def test_embeddings_are_merged(name):
+    def tokens(seed):
+        one = build_adapter(seed, kinds=("embed_tokens",), layers=1)
+        wide = {n: replace(m, A=np.tile(m.A, 4), kind="embedding") for n, m in one.factors.items()}
+        return replace(one, factors=wide)
+
+    merged = compose(name, fitting(name, [tokens(1), tokens(2)])).adapter
+    (module,) = merged.factors.values()
+    assert (module.kind, module.d_in) == ("embedding", 96)
+    assert np.isfinite(module.delta()).all()
+
+
+def with_param(param):
+    return [n for n in MERGING if any(p.name == param for p in METHODS.get(n).params)]
+
+
+@pytest.mark.parametrize("name", with_param("rank"))
+def test_a_result_has_the_rank_that_is_asked_for(name):
+    adapters = fitting(name, [build_adapter(i, rank=4 + i) for i in range(3)])
+    ranks = list(compose(name, adapters, rank=3).adapter.ranks.values())
+    assert sum(ranks) <= 3 * len(ranks) if name == "net_utility" else max(ranks) <= 3
+
+
+@pytest.mark.parametrize("name", with_param("budget"))
+def test_rank_follows_its_budget(name):
+    adapters = fitting(name, [build_adapter(i, rank=4) for i in range(2)])
+    whole = compose(name, adapters, rank=D_OUT).adapter
+    values = {n: np.linalg.svd(m.delta().astype(float))[1] for n, m in whole.factors.items()}
+
+    shared = compose(name, adapters, rank=3, budget="shared")
+    ranks = shared.adapter.ranks
+    assert sum(ranks.values()) == 3 * len(ranks)
+    assert f"{min(ranks.values())} to {max(ranks.values())}" in shared.notes[0]
+    left_in = min(values[n][k - 1] for n, k in ranks.items() if k > 1)
+    assert left_in >= max(values[n][k] for n, k in ranks.items()) * (1 - 1e-4)
+
+    for n, k in compose(name, adapters, budget="energy", keep=0.8).adapter.ranks.items():
+        held = np.cumsum(values[n] ** 2) / np.sum(values[n] ** 2)
+        assert k == int(np.argmax(held >= 0.8 * (1 - 1e-6))) + 1
+    for n, k in compose(name, adapters, budget="sv_ratio", keep=0.6).adapter.ranks.items():
+        assert k == (values[n] >= 0.4 * (1 - 1e-6) * values[n][0]).sum()
+    assert compose(name, adapters, budget="energy", keep=1.0, rank=2).adapter.max_rank == 2
+
+
+@pytest.mark.parametrize("name", MERGING)
 def test_the_same_seed_gives_the_same_bytes(name):
-    adapters = [build_adapter(i) for i in range(3)]
+    adapters = fitting(name, [build_adapter(i) for i in range(3)])
     first, second = (compose(name, adapters, seed=5).adapter for _ in range(2))
     assert first.id == second.id
 
@@ -174,6 +242,7 @@ def test_parameters_out_of_range_are_refused_by_name(name):
 def test_merges_of_image_adapters_keep_what_each_module_is(name):
     one = image_adapter(1, rank=2, modules=(CONTENT, CONV, TEXT))
     two = image_adapter(2, rank=4, scaling=0.5, modules=(CONTENT, STYLE, CONV, TEXT))
+    one, two = fitting(name, [one, two])
     merged = compose(name, [one, two], [1.0, -0.5]).adapter
     assert set(merged.factors) == {CONTENT, STYLE, CONV, TEXT}
     for module, factors in merged.factors.items():

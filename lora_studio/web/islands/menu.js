@@ -2,11 +2,17 @@
 
 import { changed, session } from "./state.js";
 
-const KINDS = {
-  merging: "Merge into one adapter",
-  routing: "Route at run time",
-  denoising: "Compose while denoising",
-};
+// In the order of the menu: the kind of a method, and the group a merge names.
+const GROUPS = [
+  ["merging", "", "Merge into one adapter"],
+  ["merging", "shared_space", "Merge in a shared space"],
+  ["merging", "updates", "Merge whole updates"],
+  ["merging", "directions", "Merge direction by direction"],
+  ["merging", "averages", "Average adapters"],
+  ["merging", "peft", "Merge as PEFT does"],
+  ["routing", "", "Route at run time"],
+  ["denoising", "", "Compose while denoising"],
+];
 
 // Methods whose modality fits are offered; those that this base model cannot run are shown only.
 export function fits(method, base) {
@@ -22,23 +28,23 @@ export function fits(method, base) {
 
 // [{label, items: [{method, fits, why}]}] in the order of the menu.
 export function menu(methods, base) {
-  return Object.entries(KINDS)
-    .map(([kind, label]) => ({
-      label,
-      items: methods
-        .filter((method) => method.kind === kind)
-        .map((method) => ({ method, ...fits(method, base) }))
-        .filter((item) => item.shown),
-    }))
-    .filter((group) => group.items.length);
+  return GROUPS.map(([kind, group, label]) => ({
+    label,
+    items: methods
+      .filter((method) => method.kind === kind && (method.group || "") === group)
+      .map((method) => ({ method, ...fits(method, base) }))
+      .filter((item) => item.shown),
+  })).filter((group) => group.items.length);
+}
+
+export function defaults(method) {
+  return Object.fromEntries(method.params.map((param) => [param.name, param.default]));
 }
 
 // Puts a method into the draft with its own defaults.
 export function choose(method) {
   session.draft.method = method.name;
-  session.draft.params = Object.fromEntries(
-    method.params.map((param) => [param.name, param.default]),
-  );
+  session.draft.params = defaults(method);
   changed();
 }
 

@@ -2,7 +2,7 @@
 
 import { about } from "./bases.js";
 import { empty, h, swap } from "./dom.js";
-import { choose, menu, settled } from "./menu.js";
+import { choose, defaults, menu, settled } from "./menu.js";
 import { listMethods } from "./net.js";
 import { changed, session, subscribe } from "./state.js";
 
@@ -91,6 +91,12 @@ function field(param, value, set) {
   );
 }
 
+// A parameter that matters only under some values of a choice is shown under those.
+function matters(param, values) {
+  const [name, ...wanted] = param.when || [];
+  return !name || wanted.includes(values[name]);
+}
+
 function options(group) {
   return h(
     "optgroup",
@@ -127,6 +133,18 @@ export function mount({ host }) {
       choose(methods.find((one) => one.name === select.value));
     }
     const params = session.draft.params || {};
+    const fields = method.params.map((param) =>
+      field(param, param.name in params ? params[param.name] : param.default, (value) => {
+        session.draft.params = { ...session.draft.params, [param.name]: value };
+        reveal();
+        changed();
+      }),
+    );
+    function reveal() {
+      const given = { ...defaults(method), ...session.draft.params };
+      fields.forEach((node, place) => (node.hidden = !matters(method.params[place], given)));
+    }
+    reveal();
     const title = h("input", {
       type: "text",
       class: "ls-text",
@@ -160,12 +178,7 @@ export function mount({ host }) {
         select,
         h("p", { class: "ls-help" }, method.summary),
       ),
-      method.params.map((param) =>
-        field(param, param.name in params ? params[param.name] : param.default, (value) => {
-          session.draft.params = { ...session.draft.params, [param.name]: value };
-          changed();
-        }),
-      ),
+      fields,
       h(
         "div",
         { class: "ls-pair" },

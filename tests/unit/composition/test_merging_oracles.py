@@ -107,11 +107,11 @@ def test_ties_keeps_the_majority_sign():
 
 
 def test_wide_modules_are_cut_as_well_by_a_sketch_as_exactly(monkeypatch):
-    from lora_studio.composition.merging import ties_delta
+    from lora_studio.composition.merging import dense
 
     adapters = [build_adapter(seed, rank=3) for seed in (1, 2)]
     exact = merged("ties_delta", adapters, density=1.0, rank=6)
-    monkeypatch.setattr(ties_delta, "EXACT_SIZE", 0)
+    monkeypatch.setattr(dense, "EXACT_SIZE", 0)
     assert merged("ties_delta", adapters, density=1.0, rank=6).cosine(exact) > 0.9999
 
 

@@ -19,25 +19,31 @@ from lora_studio.errors import Cancelled, IncompatibleAdapters, InvalidAdapter
 from lora_studio.formats import canonical
 from lora_studio.lazy_factors import LazyFactors
 from tests.conftest import build_adapter
+from tests.fitting import fitting
 from tests.unit.composition.playing import image_adapter
 
 CHILD = str(Path(__file__).with_name("streaming_child.py"))
+WEIGHTS = (1.0, 0.6, -0.5)
 MERGING = [m.name for m in METHODS if m.kind == "merging"]
 
 
 @pytest.fixture
 def stored(tmp_path):
     """Looks adapters up by id, mapped from files; several modules, ranks and layers."""
+    adapters = [build_adapter(s, rank=2 + s, layers=6, scaling=0.5 + s) for s in range(3)]
+    return mapped(adapters, tmp_path)
+
+
+def mapped(adapters, folder):
     paths = {}
-    for seed in range(3):
-        one = build_adapter(seed, rank=2 + seed, layers=6, scaling=0.5 + seed)
-        paths[one.id] = tmp_path / f"source{seed}"
+    for one in adapters:
+        paths[one.id] = folder / f"source {one.id}"
         canonical.write(one, paths[one.id])
     return {i: canonical.read(path) for i, path in paths.items()}
 
 
 def streamed(name, stored, progress=lambda fraction, message: None, **params):
-    sources = tuple(Source(i, weight=w) for i, w in zip(stored, (1.0, 0.6, -0.5), strict=True))
+    sources = tuple(Source(i, weight=w) for i, w in zip(stored, WEIGHTS, strict=False))
     recipe = Recipe({"repo": "tiny"}, sources, name, params, seed=3)
     plan = run_recipe(recipe, stored.__getitem__, progress=progress, stream=True)
     assert isinstance(plan, Merged)
@@ -49,8 +55,10 @@ def streamed(name, stored, progress=lambda fraction, message: None, **params):
 def test_what_is_streamed_is_what_is_made_in_memory_bit_for_bit(name, scale, stored, tmp_path):
     known = {p.name for p in METHODS.get(name).params}
     params = {"scale": scale} if "scale" in known else {}
+    stored = mapped(fitting(name, [a.collected() for a in stored.values()]), tmp_path)
     canonical.write(streamed(name, stored, **params), tmp_path / "out")
-    whole = compose(name, list(stored.values()), (1.0, 0.6, -0.5), seed=3, **params).adapter
+    weights = WEIGHTS[: len(stored)]
+    whole = compose(name, list(stored.values()), weights, seed=3, **params).adapter
     assert canonical.read(tmp_path / "out").id == whole.id
     assert (tmp_path / "out").read_bytes() == canonical.dump(whole)
 
