@@ -23,7 +23,7 @@ def cases(usual: int, full: int) -> int:
 
 def record(
     test: str, *, count: int, failures: int, seconds: float, control: str, seed: int = 0,
-    **measured: float | int | str,
+    full: bool = FULL, command: str = "", **measured: float | int | str,
 ) -> None:  # fmt: skip
     """Writes down one figure; call it before asserting, so that a failure is on record too.
 
@@ -31,6 +31,8 @@ def record(
         test: its name in RELIABILITY.md, such as "T6 kill -9".
         count: cases run. failures: cases that broke the promise.
         control: what was broken on purpose and how the same check noticed, in a few words.
+        full: whether these are the full counts.
+        command: what pytest is given to run it again; by default the running test.
         measured: further figures by name, in the order of the table.
     """
     folder = os.environ.get("LORA_STUDIO_FIGURES")
@@ -42,8 +44,8 @@ def record(
     )
     line = {
         "test": test, "count": count, "failures": failures, "seconds": round(seconds, 1),
-        "seed": seed, "control": control, "measured": measured, "full": FULL,
-        "command": os.environ.get("PYTEST_CURRENT_TEST", "").removesuffix(" (call)"),
+        "seed": seed, "control": control, "measured": measured, "full": full,
+        "command": command or os.environ.get("PYTEST_CURRENT_TEST", "").removesuffix(" (call)"),
         "commit": commit.stdout.strip(), "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
     with (Path(folder) / "figures.jsonl").open("a", encoding="utf-8") as file:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import resource
+import signal
 import subprocess
 import sys
 import time
@@ -82,6 +84,43 @@ def return_nan(args, ctx):
 
 def run_out_of_memory(args, ctx):
     raise MemoryError
+
+
+def take_more_than_allowed(args, ctx):
+    """Asks for 8 GB where the process may have 4."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, before[1]))
+    try:
+        bytearray(8 << 30)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def be_ended_by_the_kernel(args, ctx):
+    """Takes and touches ever more memory in a group that has little."""
+    Path(args["group"], "cgroup.procs").write_text(str(os.getpid()))
+    kept = [b"x" * (16 << 20) for _ in range(1000)]
+    ctx.emit({"kept": len(kept)})
+
+
+def loop_for_ever(args, ctx):
+    while True:
+        pass
+
+
+def wait_for_a_device(args, ctx):
+    """As a call into a driver that does not come back: in C, deaf to signals."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    ctypes.CDLL(None).pause()
+
+
+def answer_with_a_gigabyte(args, ctx):
+    part = b" " * (1 << 20)
+    child.raw.write((1 << 30).to_bytes(4, "big"))
+    for _ in range(1 << 10):
+        left = memoryview(part)
+        while left:
+            left = left[child.raw.write(left) :]
 
 
 def refuse(args, ctx):

@@ -57,6 +57,7 @@ def test_fuzzing_guided_by_coverage_finds_nothing(target):
         f"T3 fuzzing {target}", count=runs, failures=int(done.returncode != 0),
         seconds=time.time() - started, seed=SEED,
         control="an error of another kind, put in on purpose, is noticed",
+        full=runs >= RUNS[target],
         edges=int(covered[-1]) if covered else 0,
     )  # fmt: skip
     assert done.returncode == 0, text[-3000:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -333,6 +334,13 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", lambda self, address: refuse(address[0]))
     return asked
+
+
+def test_an_address_that_is_asked_is_seen(connections: list[str]):
+    """The control of the test below."""
+    with pytest.raises(OSError, match="no network"):
+        urllib.request.urlopen("http://127.0.0.1:1/")
+    assert connections == ["127.0.0.1"]
 
 
 @pytest.mark.parametrize("name", ADDRESSES)
