@@ -49,7 +49,7 @@ class GatedPiece(NamedTuple):
 
 
 class Stack(NamedTuple):
-    """Updates of one module for several groups of rows: A (groups, r, d_in), B (groups, d_out, r)."""
+    """Updates of a module for several groups of rows: A (groups, r, d_in), B (groups, d_out, r)."""
 
     A: Tensor
     B: Tensor

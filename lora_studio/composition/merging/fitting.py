@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lora_studio.adapter import Adapter, LoraFactors
+from lora_studio.composition.merging.budget import spectrum_of
 from lora_studio.composition.merging.modules import Stack, merge_modules
-from lora_studio.composition.merging.svd import truncate
 from lora_studio.composition.method import Inputs
 from lora_studio.composition.plan import Merged
 
@@ -46,7 +46,7 @@ def start_of(inputs: Inputs, rank: int) -> Start:
 
     def merge(stack: Stack) -> tuple[np.ndarray, np.ndarray]:
         limits[stack.name] = rank or max(stack.ranks)
-        return truncate(*stack.concatenated(), limits[stack.name])
+        return spectrum_of(*stack.concatenated()).cut(limits[stack.name])
 
     adapter = merge_modules(inputs, merge)
     pairs = zip(inputs.adapters, inputs.weights, strict=True)

@@ -9,9 +9,9 @@ from typing import Annotated
 import numpy as np
 
 from lora_studio.adapter import LoraFactors
+from lora_studio.composition.merging.budget import spectrum_of
 from lora_studio.composition.merging.fitting import Start, start_of, unfitted
 from lora_studio.composition.merging.reduced_rank import Tensor
-from lora_studio.composition.merging.svd import truncate
 from lora_studio.composition.method import Help, Inputs, Range, method
 from lora_studio.composition.plan import Merged
 from lora_studio.composition.probe import Part, Site, WalkingProbe
@@ -94,5 +94,5 @@ def _solve(
     if not left:
         return like
     rows = torch.linalg.solve(whole, torch.cat(right).mT).mT.cpu().numpy()  # (R, d_in)
-    a, b = truncate(rows, np.concatenate(left, 1), start.limits[name])
+    a, b = spectrum_of(rows, np.concatenate(left, 1)).cut(start.limits[name])
     return replace(like, A=a.astype(np.float32), B=b.astype(np.float32))
