@@ -86,11 +86,13 @@ def _search(
 
 def _sorted(inputs: Inputs) -> Inputs:
     """Only the sources that take part, in order of their content."""
-    pairs = zip(inputs.adapters, inputs.weights, strict=True)
-    active = sorted(((a, w) for a, w in pairs if w), key=lambda item: (item[0].id, item[1]))
+    ids = inputs.ids or [adapter.id for adapter in inputs.adapters]
+    known = zip(ids, inputs.weights, inputs.adapters, strict=True)
+    active = sorted((item for item in known if item[1]), key=lambda item: item[:2])
     if not active:
         return inputs
-    return replace(inputs, adapters=[a for a, _ in active], weights=[w for _, w in active])
+    ids, weights, adapters = zip(*active, strict=True)
+    return replace(inputs, ids=ids, weights=weights, adapters=adapters)
 
 
 def _combined(inputs: Inputs, found: np.ndarray, rank: int, space: str) -> Adapter:
