@@ -8,7 +8,6 @@ import numpy as np
 
 from lora_studio.composition.merging.modules import Stack
 
-
 ROWS = 256
 """How many rows are sorted at once."""
 
