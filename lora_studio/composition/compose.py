@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from lora_studio.adapter import Adapter, LoraFactors
 from lora_studio.composition.gate import Gate, gate_for
 from lora_studio.composition.method import METHODS, Inputs, Progress, no_progress
+from lora_studio.composition.module_weights import module_factors
 from lora_studio.composition.plan import Plan
 from lora_studio.composition.probe import ModelProbe
 from lora_studio.composition.recipe import Recipe, Source
@@ -119,15 +120,13 @@ def choose_units(adapter: Adapter, source: Source) -> Adapter:
     if not _is_cut(source):
         return adapter
     strangers = source.units.keys() - adapter.factors.keys()
-    strangers |= source.module_weights.keys() - {p for n in adapter.factors for p in _prefixes(n)}
     if strangers:
         raise InvalidRequest(f"The adapter has no module '{min(strangers)}'.")
     factors: dict[str, LoraFactors] = {}
+    weights = module_factors(source.module_weights, adapter.factors.keys())
     for name, module in adapter.factors.items():
         kept = _kept(name, module.rank, source.units.get(name, {}))
-        named = (p for p in _prefixes(name) if p in source.module_weights)
-        factor = source.module_weights.get(next(named, name), 1.0)
-        if len(kept) and factor:
+        if len(kept) and (factor := weights[name]):
             chosen = module if len(kept) == module.rank else _rows(module, kept)
             factors[name] = chosen.scaled(factor)
     if not factors:
@@ -141,13 +140,6 @@ def _is_cut(source: Source) -> bool:
 
 def _run_id(source: Source, adapter: Adapter) -> str:
     return f"{source.id}#{adapter.id[:16]}" if _is_cut(source) else source.id
-
-
-def _prefixes(name: str) -> Iterator[str]:
-    """The name and its dotted beginnings, the longest first."""
-    while name:
-        yield name
-        name = name.rpartition(".")[0]
 
 
 def _rows(module: LoraFactors, kept: np.ndarray) -> LoraFactors:

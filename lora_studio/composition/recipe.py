@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from lora_studio.composition.module_weights import Weight, checked_weights, plain_weights
 from lora_studio.composition.region import checked_region
 from lora_studio.errors import InvalidRequest
 
@@ -27,8 +28,9 @@ class Source:
         id: adapter id.
         weight: any finite number; zero and `enabled=False` both leave it out.
         units: module -> {"include": [indices]} or {"exclude": [indices]} of rank units.
-        module_weights: module, or dotted beginning of its name ("unet.down_blocks.0"), -> factor on
-            top of `weight`; the longest that fits counts alone.
+        module_weights: module, dotted beginning of its name ("unet.down_blocks.0") or part of it
+            ("*mlp*"; "*" is every module) -> factor on top of `weight`, or a tuple of them as a
+            gradient over the layers; see `module_weights.module_factors`.
         region: where in the picture it acts: {"box": [x0, y0, x1, y1]} in shares of its width and
             height, {"mask": base64 of a PNG, white = acts}, or {} for everywhere; "prompt" beside
             them is what is asked for there instead of the picture's prompt.
@@ -40,7 +42,7 @@ class Source:
     weight: float = 1.0
     enabled: bool = True
     units: Mapping[str, Mapping[str, list[int]]] = field(default_factory=dict)
-    module_weights: Mapping[str, float] = field(default_factory=dict)
+    module_weights: Mapping[str, Weight] = field(default_factory=dict)
     region: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -158,15 +160,14 @@ def _source(data: Any) -> Source:
     if not isinstance(data, Mapping) or not isinstance(data.get("id"), str) or not data["id"]:
         raise InvalidRequest("Every source of a recipe has an adapter id.")
     units = data.get("units") or {}
-    weights = data.get("module_weights") or {}
-    if not isinstance(units, Mapping) or not isinstance(weights, Mapping):
+    if not isinstance(units, Mapping):
         raise InvalidRequest("units and module_weights of a source are objects.")
     return Source(
         id=data["id"],
         weight=_number(data.get("weight", 1.0), "weight"),
         enabled=bool(data.get("enabled", True)),
         units={str(name): _units(choice) for name, choice in units.items()},
-        module_weights={str(k): _number(v, "module weight") for k, v in weights.items()},
+        module_weights=checked_weights(data.get("module_weights") or {}),
         region=checked_region(data.get("region") or {}),
         about={str(k): v for k, v in data.items() if k not in SOURCE_FIELDS},
     )
@@ -208,6 +209,7 @@ def _whole(value: Any, name: str) -> int:
 def _request(source: Source) -> dict[str, Any]:
     """What a source asks for, without empty choices and without what is said about it."""
     whole = {name: getattr(source, name) for name in SOURCE_FIELDS}
+    whole["module_weights"] = plain_weights(source.module_weights)
     return {k: v for k, v in whole.items() if v or k in ("id", "weight", "enabled")}
 
 

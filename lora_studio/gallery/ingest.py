@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lora_studio.adapter import Adapter, LoraFactors
-from lora_studio.gallery.blocks import block_norms
+from lora_studio.families.blocks import block_norms
 from lora_studio.gallery.entry import Entry, EntryKind
 from lora_studio.rank_units.measures import measure
 

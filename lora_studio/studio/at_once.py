@@ -10,9 +10,9 @@ from typing import Any
 from lora_studio.composition import Merged, Recipe, Scheduled, run_recipe
 from lora_studio.demo.vocabulary import example_prompts, unknown_words
 from lora_studio.errors import InvalidRequest, NotFound
+from lora_studio.families.blocks import block_norms, block_of
 from lora_studio.formats import EXPORTS
 from lora_studio.gallery import Gallery
-from lora_studio.gallery.blocks import block_norms, block_of
 from lora_studio.rank_units.measures import measure
 from lora_studio.settings import DEMO_BASE, Settings
 from lora_studio.studio import exports, facts, picture_exports

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from lora_studio.errors import NotFound
+from lora_studio.families.blocks import block_of
 from lora_studio.gallery import Gallery
-from lora_studio.gallery.blocks import block_of
 from lora_studio.settings import Settings
 from tests.unit.gallery.conftest import build_image_adapter
 

@@ -24,10 +24,11 @@ def block_norms(norms: Iterable[tuple[str, float]]) -> dict[str, float]:
     for module, norm in norms:
         block = block_of(module)
         squares[block] = squares.get(block, 0.0) + norm * norm
-    return {block: sqrt(squares[block]) for block in sorted(squares, key=_depth)}
+    return {block: sqrt(squares[block]) for block in sorted(squares, key=depth)}
 
 
-def _depth(block: str) -> tuple[bool, int, str]:
+def depth(block: str) -> tuple[bool, int, str]:
+    """Sorts blocks by depth: text encoders, what is before the first block, the blocks."""
     parts = block.split(".")
     stage = _STAGES.index(parts[1]) + 1 if len(parts) > 1 and parts[1] in _STAGES else 0
     return not parts[0].startswith("text_encoder"), stage, block
