@@ -58,6 +58,29 @@ def unpack(path: Path, folder: Path, max_bytes: int) -> Path:
     return folder
 
 
+def member(path: Path, wanted: str, most: int) -> bytes | None:
+    """The file named `wanted` that lies least deep in a zip, whose directory is checked as in
+    `unpack`; at most `most` bytes are read. None if there is none.
+
+    Raises:
+        InvalidAdapter: not a zip, or one with names or sizes that no honest zip has.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            _check_entries(entries)
+            _check_spans(path, archive, entries)
+            named = [e for e in entries if PurePosixPath(e.filename).name == wanted]
+            if not named:
+                return None
+            with archive.open(min(named, key=lambda e: e.filename.count("/"))) as file:
+                return file.read(most)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+        raise _bad(f"The zip is damaged ({str(error)[:200]}). Create it again.", "zip") from error
+    except (ValueError, struct.error, UnicodeError) as error:
+        raise _bad("The zip is damaged. Create it again.", "zip") from error
+
+
 def is_pickle(path: Path) -> bool:
     """Whether a zip is what torch.save writes."""
     try:

@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from lora_studio.adapter import Adapter
 from lora_studio.errors import InvalidRequest
 from lora_studio.formats.dialect import locate_dotted, spelling
 from lora_studio.formats.halves import same_rank, to_half
 from lora_studio.formats.peft import refuse_partial_dora, tensors_of
+from lora_studio.formats.saving import save_tensors
 
 NAME = "diffusers"
 
@@ -42,4 +42,4 @@ def save(adapter: Adapter, path: Path, metadata: Mapping[str, str]) -> None:
     for name, module in same_rank(adapter.folded()).factors.items():
         for tail, tensor in tensors_of(to_half(module)).items():
             tensors[f"{name}.{tail}"] = np.ascontiguousarray(tensor)
-    save_file(tensors, path, metadata={"format": "pt", **metadata})
+    save_tensors(tensors, path, {"format": "pt", **metadata})

@@ -8,7 +8,7 @@ from pathlib import Path
 from lora_studio.adapter import Adapter
 from lora_studio.errors import LoraStudioError
 from lora_studio.formats import card, diffusers, kohya, peft
-from lora_studio.formats.facts import describe
+from lora_studio.formats.facts import RECIPE, describe
 from lora_studio.formats.halves import loss
 from lora_studio.formats.loading import load_adapter
 from lora_studio.limits import OURS, limited
@@ -55,16 +55,20 @@ def export(
 
 
 def save_adapter(
-    adapter: Adapter, folder: Path | str, extra: Mapping[str, str | bytes] | None = None
+    adapter: Adapter,
+    folder: Path | str,
+    extra: Mapping[str, str | bytes] | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> Path:
     """Writes an ordinary PEFT folder that `PeftModel.from_pretrained` loads.
 
     Args:
         folder: created if missing; holds adapter_config.json, adapter_model.safetensors, README.md.
         extra: further files by name, such as a recipe.
+        metadata: text fields of the weights' header.
     """
     folder = Path(folder)
-    peft.save(adapter, folder)
+    peft.save(adapter, folder, metadata)
     (folder / "README.md").write_text(card.render(adapter.card), encoding="utf-8")
     for name, content in (extra or {}).items():
         data = content.encode("utf-8") if isinstance(content, str) else content
@@ -84,7 +88,8 @@ def _difference(again: Adapter, adapter: Adapter) -> str:
 
 
 def _peft(adapter: Adapter, path: Path, metadata: Mapping[str, str]) -> None:
-    save_adapter(adapter, path)
+    recipe = metadata.get("recipe", "")
+    save_adapter(adapter, path, metadata={RECIPE: recipe} if recipe else None)
 
 
 def _diffusers(adapter: Adapter, path: Path, metadata: Mapping[str, str]) -> None:

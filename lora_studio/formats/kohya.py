@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from lora_studio.adapter import Adapter, LoraFactors
 from lora_studio.errors import InvalidRequest
@@ -18,6 +17,7 @@ from lora_studio.formats.halves import to_half
 from lora_studio.formats.kohya_names import underscored
 from lora_studio.formats.resolving import Named, resolve
 from lora_studio.formats.roles import split
+from lora_studio.formats.saving import save_tensors
 from lora_studio.formats.widths import unet_family
 
 NAME = "kohya"
@@ -71,7 +71,7 @@ def save(adapter: Adapter, path: Path, metadata: Mapping[str, str]) -> None:
         stem = prefixes[module.component] + underscored(name.split(".", 1)[1])
         for tail, tensor in _tensors(module, alpha).items():
             tensors[f"{stem}.{tail}"] = np.require(tensor, requirements="C")
-    save_file(tensors, path, metadata={"format": "pt", **metadata})
+    save_tensors(tensors, path, {"format": "pt", **metadata})
 
 
 def _tensors(module: LoraFactors, alpha: int) -> dict[str, np.ndarray]:

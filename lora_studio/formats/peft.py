@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from lora_studio.adapter import Adapter, LoraFactors
 from lora_studio.errors import InvalidRequest
 from lora_studio.formats.config import CONFIG
 from lora_studio.formats.dialect import locate_dotted, spelling
 from lora_studio.formats.roles import PREFIX
+from lora_studio.formats.saving import save_tensors
 
 NAME = "peft"
 WEIGHTS = "adapter_model.safetensors"
@@ -31,11 +31,14 @@ def matches(keys: Collection[str], metadata: Mapping[str, str]) -> bool:
     return spelling(keys) == NAME
 
 
-def save(adapter: Adapter, folder: Path) -> None:
+def save(adapter: Adapter, folder: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Writes adapter_model.safetensors and adapter_config.json; every scaling is folded.
 
     The names are the module's own, as PeftModel wants them, where the adapter touches one model;
     where it touches several parts of a pipeline, they begin with the part.
+
+    Args:
+        metadata: further text fields of the weights' header.
 
     Raises:
         InvalidRequest: DoRA in part of a component's modules.
@@ -48,7 +51,7 @@ def save(adapter: Adapter, folder: Path) -> None:
         for tail, tensor in tensors_of(module).items():
             tensors[f"{PREFIX}{names[name]}.{tail}"] = np.ascontiguousarray(tensor)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    save_tensors(tensors, folder / WEIGHTS, {"format": "pt", **(metadata or {})})
     config = json.dumps(_config(adapter, names), indent=2, sort_keys=True)
     (folder / CONFIG).write_text(config + "\n", encoding="utf-8")
 

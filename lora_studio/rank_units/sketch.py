@@ -22,11 +22,17 @@ SIZE = 64
 
 def sketch(adapter: Adapter) -> np.ndarray:
     """(SIZE,) float64 of length 1; zeros for an adapter that changes nothing."""
+    total = probes(adapter)
+    length = float(np.linalg.norm(total))
+    return total / length if length and np.isfinite(length) else np.zeros(SIZE)
+
+
+def probes(adapter: Adapter) -> np.ndarray:
+    """(SIZE,) float64: the sketch at its own length, about sqrt(SIZE) times the update's norm."""
     total = np.zeros(SIZE)
     for name, module in adapter.factors.items():
         total += _of_module(name, module)
-    length = float(np.linalg.norm(total))
-    return total / length if length and np.isfinite(length) else np.zeros(SIZE)
+    return total
 
 
 def pack(vector: np.ndarray) -> str:

@@ -19,6 +19,7 @@ from lora_studio.composition.schedule import Scheduled
 from lora_studio.engines.pictures import Denoising, ImageRow, Picture, StepUpdate, plain
 from lora_studio.errors import InvalidRequest
 from lora_studio.evaluation.image_probe import ImageProbe
+from lora_studio.formats.carried import PNG_TEXT
 from lora_studio.worker.job import JobContext
 from lora_studio.worker.tasks.blobs import Blobs
 from lora_studio.worker.tasks.running import image_engine_for, load_adapters
@@ -189,7 +190,7 @@ def _save(path: Path, pixels: np.ndarray, facts: Mapping[str, Any]) -> None:
     """A PNG with the facts as JSON under "lora_studio", and as other tools read them under
     "parameters"."""
     text = PngImagePlugin.PngInfo()
-    text.add_itxt("lora_studio", json.dumps(facts, ensure_ascii=False))
+    text.add_itxt(PNG_TEXT, json.dumps(facts, ensure_ascii=False))
     negative = f"\nNegative prompt: {facts['negative']}" if facts["negative"] else ""
     text.add_itxt(
         "parameters",
