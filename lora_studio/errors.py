@@ -32,6 +32,14 @@ class NotFound(LoraStudioError):
     """No such adapter, recipe, method or base model."""
 
 
+class SourceChanged(LoraStudioError):
+    """A source of a recipe is not what it was when the recipe was written; says which."""
+
+
+class ResultDiffers(LoraStudioError):
+    """A composition that was made again is not the one its recipe tells of; says by how much."""
+
+
 class NotAllowed(LoraStudioError):
     """The person who asks may not do this; says who may."""
 

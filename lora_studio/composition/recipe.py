@@ -16,6 +16,7 @@ from lora_studio.errors import InvalidRequest
 
 SCHEMA = 1
 MAX_SOURCES = 64
+MAX_DEPTH = 32
 SOURCE_FIELDS = ("id", "weight", "enabled", "units", "module_weights", "region")
 RECIPE_FIELDS = ("schema", "id", "base", "modality", "sources", "compose", "retrieval", "notes")
 
@@ -115,15 +116,9 @@ class Recipe:
         """Reads YAML.
 
         Raises:
-            InvalidRequest: not YAML, YAML with anchors (which could make it huge), or no recipe.
+            InvalidRequest: as `load_yaml`, or no recipe.
         """
-        try:
-            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-                raise InvalidRequest("A recipe is written without YAML anchors.")
-            data = yaml.safe_load(text)
-        except (yaml.YAMLError, RecursionError) as error:
-            raise InvalidRequest(f"This is not valid YAML: {error}") from error
-        return cls.from_dict(data)
+        return cls.from_dict(load_yaml(text))
 
     @classmethod
     def from_dict(cls, data: Any) -> Recipe:
@@ -154,6 +149,26 @@ class Recipe:
             notes=_text(data.get("notes") or "", "notes")[:4000],
             about={str(k): v for k, v in data.items() if k not in RECIPE_FIELDS},
         )
+
+
+def load_yaml(text: str) -> Any:
+    """The plain content of YAML.
+
+    Raises:
+        InvalidRequest: not YAML, too deep, or with anchors, which could make it huge.
+    """
+    try:
+        depth = 0
+        for event in yaml.parse(text):
+            if isinstance(event, yaml.AliasEvent):
+                raise InvalidRequest("A recipe is written without YAML anchors.")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise InvalidRequest(f"A recipe is nested at most {MAX_DEPTH} deep.")
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise InvalidRequest(f"This is not valid YAML: {str(error)[:300]}") from error
 
 
 def _source(data: Any) -> Source:

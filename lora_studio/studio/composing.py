@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -40,7 +42,8 @@ class Composer:
         self._access = access
 
     def full_ids(self, recipe: Recipe) -> Recipe:
-        """The recipe with every source by its whole id, and all parameters filled in.
+        """The recipe with every source by its whole id and as it calls itself, and all parameters
+        filled in.
 
         Raises:
             NotFound: an unknown source or method.
@@ -48,7 +51,8 @@ class Composer:
         """
         entries = [self._gallery.get(source.id) for source in recipe.sources]
         sources = tuple(
-            replace(s, id=entry.id) for s, entry in zip(recipe.sources, entries, strict=True)
+            replace(s, id=entry.id, about={**s.about, **_about(entry)})
+            for s, entry in zip(recipe.sources, entries, strict=True)
         )
         base = dict(recipe.base)
         base.setdefault("repo", next((e.base_model for e in entries if e.base_model), ""))
@@ -146,7 +150,8 @@ class Composer:
         self, recipe: Recipe, result: dict[str, Any], out: Path, title: str, actor: Actor
     ) -> dict[str, Any]:
         parents = [self._gallery.get(s.id) for s in recipe.active]
-        adapter = canonical.read(out, _card(recipe, parents, title, result["notes"]))
+        cards = [parent.card() for parent in parents]
+        adapter = canonical.read(out, composed_card(recipe, cards, title, result["notes"]))
         existed = self._gallery.has(self._gallery.id_for(adapter.id, actor.sub))
         entry = self._gallery.add(
             adapter,
@@ -159,7 +164,8 @@ class Composer:
         if existed:
             note = f"The result equals '{entry.title}', which is in the gallery already."
             result = {**result, "notes": [*result["notes"], note]}
-        self._keep(recipe, result, entry)
+        made = {"sha256": adapter.id, **result.pop("fingerprint")}
+        self._keep(recipe, result, entry, made)
         return {
             **result,
             "recipe_id": recipe.id,
@@ -168,12 +174,14 @@ class Composer:
             "existed": existed,
         }
 
-    def _keep(self, recipe: Recipe, result: dict[str, Any], entry: Entry | None) -> None:
-        """Stores the recipe with what can be said of its sources and of what came of it."""
-        sources = tuple(
-            replace(source, about={**source.about, **_about(self._gallery.get(source.id))})
-            for source in recipe.sources
-        )
+    def _keep(
+        self,
+        recipe: Recipe,
+        result: dict[str, Any],
+        entry: Entry | None,
+        made: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """Stores the recipe with what came of it; by `made` it is known again, see `replay`."""
         about = {
             **recipe.about,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -184,10 +192,11 @@ class Composer:
                 "id": entry.id,
                 "ranks": list(entry.ranks),
                 "bytes": entry.bytes,
+                **made,
                 "cosines": result["cosines"],
                 "notes": result["notes"],
             }
-        whole = replace(recipe, sources=sources, about=about)
+        whole = replace(recipe, about=about)
         self._gallery.put_recipe(recipe.id, whole.to_yaml(), result, entry and entry.id)
 
 
@@ -221,7 +230,10 @@ def short_title(titles: list[str]) -> str:
     return f"{first} + {others} more" if others else first
 
 
-def _card(recipe: Recipe, parents: list[Entry], title: str, notes: list[str]) -> AdapterCard:
+def composed_card(
+    recipe: Recipe, parents: Sequence[AdapterCard], title: str, notes: Sequence[str]
+) -> AdapterCard:
+    """The card of a composition; `parents` are those of the recipe's active sources."""
     names = short_title([p.title for p in parents])
     method = METHODS.get(recipe.method).title
     licences = {p.licence for p in parents if p.licence}
@@ -235,6 +247,6 @@ def _card(recipe: Recipe, parents: list[Entry], title: str, notes: list[str]) ->
         contributor="LoRA Studio",
         samples=tuple(s for p in parents for s in p.samples[:share]),
         source_format="lora-studio",
-        parents=tuple(p.id for p in parents),
+        parents=tuple(source.id for source in recipe.active),
         recipe=recipe.id,
     )

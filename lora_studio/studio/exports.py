@@ -20,42 +20,50 @@ from lora_studio.composition import (
     Routed,
     compose,
 )
-from lora_studio.errors import NotFound
-from lora_studio.formats import card, export, save_adapter
+from lora_studio.errors import InvalidAdapter, NotFound
+from lora_studio.formats import save_adapter
+from lora_studio.gallery import Entry
 from lora_studio.settings import assets_dir
 from lora_studio.studio.access import Seen
-
-
-def slug(text: str, fallback: str) -> str:
-    """A short file name made of letters, digits and dashes."""
-    plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower())
-    return "-".join(p for p in plain.split("-") if p)[:60] or fallback
+from lora_studio.studio.peft_folder import Parent, slug, write_peft
 
 
 def export_peft(gallery: Seen, adapter_id: str, folder: Path) -> Path:
-    """Zips one adapter: config, weights, card with its parents, recipe and test prompts.
+    """Zips one adapter: config, weights, card with its parents, recipe, picture of its units and
+    test prompts.
 
     The weights are read back and compared first.
     """
     entry = gallery.get(adapter_id)
     adapter = gallery.adapter(entry.id)
     name = f"{slug(entry.title, 'adapter')}-{entry.id[:8]}"
-    extra: dict[str, str | bytes] = {}
-    if entry.recipe:
-        try:
-            extra["recipe.yaml"] = gallery.get_recipe(entry.recipe)["yaml"]
-        except NotFound:
-            extra = {}
+    extra: dict[str, str] = {}
     if tests := gallery.tests(entry.id):
         extra["test.jsonl"] = "".join(json.dumps(t, ensure_ascii=False) + "\n" for t in tests)
     with TemporaryDirectory(dir=folder) as scratch:
-        home = export(adapter, "peft", Path(scratch) / name)
-        for file, content in extra.items():
-            data = content.encode("utf-8") if isinstance(content, str) else content
-            (home / file).write_bytes(data)
-        body = _card_body(gallery, entry.parents, entry.recipe)
-        (home / "README.md").write_text(card.render(adapter.card, body), encoding="utf-8")
+        home, recipe = Path(scratch) / name, recipe_of(gallery, entry)
+        write_peft(adapter, home, recipe, _parents(gallery, entry), extra)
         return zipped(home, folder / f"{name}.zip")
+
+
+def recipe_of(gallery: Seen, entry: Entry) -> Recipe | None:
+    """The recipe that made an adapter, if it is there for this person."""
+    if not entry.recipe:
+        return None
+    try:
+        return Recipe.from_yaml(gallery.get_recipe(entry.recipe)["yaml"])
+    except NotFound:
+        return None
+
+
+def _parents(gallery: Seen, entry: Entry) -> list[Parent]:
+    found = []
+    for parent in entry.parents:
+        try:
+            found.append(Parent(parent, gallery.adapter(parent)))
+        except (NotFound, InvalidAdapter):
+            found.append(Parent(parent))
+    return found
 
 
 def export_routed(gallery: Seen, recipe: Recipe, plan: Routed, embedder: str, folder: Path) -> Path:
@@ -96,25 +104,6 @@ def export_routed(gallery: Seen, recipe: Recipe, plan: Routed, embedder: str, fo
             _routed_readme(plan, sources.values(), fixed), encoding="utf-8"
         )
         return zipped(home, folder / f"{name}.zip")
-
-
-def _card_body(gallery: Seen, parents: Iterable[str], recipe_id: str) -> str:
-    rows = []
-    for parent in parents:
-        try:
-            entry = gallery.get(parent)
-            rows.append(f"| {_cell(entry.title)} | `{parent[:12]}` | {_cell(entry.licence)} |")
-        except NotFound:
-            rows.append(f"| (no longer in the gallery) | `{parent[:12]}` | |")
-    if not rows:
-        return ""
-    table = "\n".join(["| Source | Id | Licence |", "|---|---|---|", *rows])
-    again = f"\n\nRecipe `{recipe_id[:12]}` is in `recipe.yaml`." if recipe_id else ""
-    return f"## Composed from\n\n{table}{again}"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _same_rank(sources: dict[str, Adapter], weights: Mapping[str, float]) -> dict[str, Adapter]:

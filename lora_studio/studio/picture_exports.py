@@ -15,7 +15,8 @@ from lora_studio.errors import InvalidRequest, NotFound
 from lora_studio.formats import EXPORTS, export
 from lora_studio.gallery import Entry
 from lora_studio.studio.access import Seen
-from lora_studio.studio.exports import slug, zipped
+from lora_studio.studio.exports import recipe_of, zipped
+from lora_studio.studio.peft_folder import slug
 
 
 def export_file(gallery: Seen, adapter_id: str, dialect: str, family: str, folder: Path) -> Path:
@@ -67,12 +68,8 @@ def _facts(gallery: Seen, entry: Entry, family: str) -> Mapping[str, str]:
         except NotFound:
             titles.append(parent[:12])
     facts = {"family": family, "date": entry.created, "merged_from": ", ".join(titles)}
-    try:
-        found = gallery.get_recipe(entry.recipe) if entry.recipe else None
-    except NotFound:
-        found = None
-    if found:
-        facts["recipe"] = json.dumps(Recipe.from_yaml(found["yaml"]).to_dict())
+    if found := recipe_of(gallery, entry):
+        facts["recipe"] = json.dumps(found.to_dict())
     return {name: text for name, text in facts.items() if text}
 
 

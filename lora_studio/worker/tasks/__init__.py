@@ -21,6 +21,7 @@ TASKS: dict[str, str] = {
         "embed",
         "generate",
         "plan_composition",
+        "read_recipe",
         "render",
         "score",
         "validate",

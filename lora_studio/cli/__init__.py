@@ -1,4 +1,5 @@
-"""The command line of whoever runs a studio: copies of the gallery, checks, removal for good.
+"""The command line: recipes composed again, and for whoever runs a studio copies of the gallery,
+checks, removal for good.
 
 Each command prints what it did and returns 0, or says what is wrong and returns 1.
 """
@@ -6,18 +7,21 @@ Each command prints what it did and returns 0, or says what is wrong and returns
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lora_studio.cli import compose
 from lora_studio.errors import LoraStudioError
 from lora_studio.gallery import Gallery
 from lora_studio.gallery.backup import Backup, back_up, check_copy, restore
 from lora_studio.gallery.verify import verify
 from lora_studio.retrieval.private_card import write_private_card
 from lora_studio.settings import MINILM, Settings
+from lora_studio.worker.job import error_event
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,13 +34,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.run(args, settings)
     except LoraStudioError as error:
-        print(error, file=sys.stderr)
+        if getattr(args, "json", False):
+            told = error_event(error)
+            print(json.dumps({"error": {k: told[k] for k in ("code", "refusal", "message")}}))
+        else:
+            print(error, file=sys.stderr)
         return 1
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="lora-studio", description="Looks after the gallery of a LoRA Studio, and after cards."
+        prog="lora-studio",
+        description="Composes recipes, and looks after a LoRA Studio's gallery and after cards.",
     )
     data = argparse.ArgumentParser(add_help=False)
     data.add_argument(
@@ -63,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("folder", type=Path, help="an adapter's folder; its README.md is rewritten")
     add.add_argument("--samples", type=Path, help="a file of sample inputs, one a line")
     add.add_argument("--embedder", default=MINILM, help="minilm, or that of the studio it goes to")
+    add = command("compose", compose.run, "Compose a recipe again and compare the result.")
+    compose.arguments(add)
     return parser
 
 
@@ -140,7 +151,3 @@ def _size(done: Backup) -> str:
 def _left_out(done: Backup) -> None:
     if done.left_out:
         print(f"Without the files of {', '.join(done.left_out)}, which were damaged.")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
