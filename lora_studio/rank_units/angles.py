@@ -29,14 +29,15 @@ class Angles:
 
 
 def angles(modules: Sequence[Angles]) -> np.ndarray:
-    """(modules, 4) float32: overlap of the input spaces, and of the output spaces; what of the
-    squared norm of the first acts on inputs that the second reads, and the other way round.
+    """(modules, 5) float32: overlap of the input spaces, and of the output spaces; what of the
+    squared norm of the first acts on inputs that the second reads, and the other way round; inner
+    product of the updates.
 
     An overlap is the mean squared cosine of the principal angles between two spaces, over as many
     as the smaller has dimensions: 0 for spaces at right angles, 1 where one holds the other.
     Modules of equal ranks are computed together.
     """
-    found = np.zeros((len(modules), 4), np.float32)
+    found = np.zeros((len(modules), 5), np.float32)
     groups: dict[tuple[int, ...], list[int]] = {}
     for place, one in enumerate(modules):
         groups.setdefault(one.cross[0].shape, []).append(place)
@@ -62,6 +63,7 @@ def _of_group(first: Block, second: Block, cross: Block) -> np.ndarray:
     on_first = cross[0].mT @ roots[0][0][0].mT
     columns.append((first[1] * (on_second @ on_second.mT)).sum((1, 2)))
     columns.append((second[1] * (on_first @ on_first.mT)).sum((1, 2)))
+    columns.append((cross[0] * cross[1]).sum((1, 2)))
     return np.stack(columns, 1)
 
 

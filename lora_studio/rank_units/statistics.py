@@ -65,6 +65,13 @@ class Profile:
         ends = np.cumsum([0, *(s.rank**2 for s in self.shapes.values())]).tolist()
         return dict(zip(self.shapes, ends, strict=False))
 
+    @cached_property
+    def squares(self) -> dict[str, float]:
+        """Module -> squared norm of its update."""
+        starts = np.fromiter(self.starts.values(), int, len(self.starts))
+        sums = np.add.reduceat((self.a * self.b).astype(np.float64), starts) if len(starts) else []
+        return dict(zip(self.shapes, (float(x) for x in sums), strict=True))
+
     def block(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """(rank, rank) inner products of A's rows and of B's columns."""
         rank, start = self.shapes[name].rank, self.starts[name]
@@ -86,7 +93,7 @@ class Pair:
         starts: module -> where its inner products begin.
         a, b: inner products of the units of the first with those of the second: (rank of the first,
             rank of the second) of each module after another, flat float32.
-        angles: (modules, 4) float32, see `Angles`.
+        angles: (modules, 5) float32, see `angles.angles`.
     """
 
     starts: Mapping[str, int]
@@ -94,6 +101,11 @@ class Pair:
     a: np.ndarray
     b: np.ndarray
     angles: np.ndarray
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Module -> its row of `angles`."""
+        return {name: place for place, name in enumerate(self.starts)}
 
     def block(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """(r, r') inner products of A's rows and of B's columns."""
@@ -207,7 +219,7 @@ def gather(
     found: dict[tuple[int, int], Pair] = {}
     for (i, j), rows in cross.items():
         a, b = (_flat([row[side] for row in rows]) for side in (0, 1))
-        bare = _pair(known[i], known[j], a, b, np.zeros((len(rows), 4), np.float32))
+        bare = _pair(known[i], known[j], a, b, np.zeros((len(rows), 5), np.float32))
         measured = angles(_blocks(known[i], known[j], bare))
         found[i, j] = _pair(known[i], known[j], a, b, measured)
     told(1.0)

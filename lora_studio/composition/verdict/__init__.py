@@ -1,1 +1,7 @@
 """What would come of a merge, said before it is made, from statistics of the adapters alone."""
+
+from lora_studio.composition.verdict.controls import random_adapter
+from lora_studio.composition.verdict.joint import join
+from lora_studio.composition.verdict.verdict import Verdict, Wanted, verdict
+
+__all__ = ["Verdict", "Wanted", "join", "random_adapter", "verdict"]

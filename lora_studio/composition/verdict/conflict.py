@@ -39,27 +39,27 @@ def clashes(joint: Joint, weights: Sequence[float]) -> dict[str, Clash]:
     w = np.asarray(weights, np.float64)
     whole = float(w**2 @ np.diag(joint.products)) or 1.0
     rows = [{n: k for k, n in enumerate(profile.shapes)} for profile in joint.profiles]
-    places = {key: {n: k for k, n in enumerate(p.starts)} for key, p in joint.pairs.items()}
     found: dict[str, Clash] = {}
     for name, members in joint.members.items():
         if len(members) < 2:
             continue
         strength = {m.owner: w[m.owner] * m.factor for m in members}
         pairs = list(combinations(strength, 2))
-        angles = np.array([joint.pairs[i, j].angles[places[i, j][name]] for i, j in pairs])
+        found_by = (joint.pairs[pair] for pair in pairs)
+        angles = np.array([pair.angles[pair.places[name]] for pair in found_by])
         own = float(w**2 @ np.diag(joint.inner[name]))
-        meant = sum(
+        others = sum(
             strength[i] ** 2 * float(row[2]) + strength[j] ** 2 * float(row[3])
             for (i, j), row in zip(pairs, angles, strict=True)
         )
-        entries = np.stack([s * joint.profiles[i].entries[rows[i][name]] for i, s in strength.items()])
+        entries = np.stack(
+            [s * joint.profiles[i].entries[rows[i][name]] for i, s in strength.items()]
+        )
         signs, cancelled = _signs(entries)
         energy = own / whole
-        stake = energy * min(meant / own, 1.0) if own > 0 else 0.0
+        stake = energy * min(float(others) / own, 1.0) if own > 0 else 0.0
         overlap = angles.mean(0)
-        found[name] = Clash(
-            float(overlap[0]), float(overlap[1]), signs, cancelled, energy, stake
-        )
+        found[name] = Clash(float(overlap[0]), float(overlap[1]), signs, cancelled, energy, stake)
     return found
 
 

@@ -80,14 +80,13 @@ def _depth(name: str) -> tuple[int, ...]:
 
 def cores_of(joint: Joint, names: Sequence[str]) -> dict[str, Core]:
     """The stand-ins of these modules."""
-    wanted, found = set(names), {}
-    for group in joint.groups:
+    found: dict[str, Core] = {}
+    for group in joint.groups(names):
         for place, name in enumerate(group.names):
-            if name in wanted:
-                shape = joint.shape(name)
-                a = coordinates(group.a[place], shape.d_in)
-                b = coordinates(group.b[place], shape.d_out)
-                found[name] = Core(group, place, a, b)
+            shape = joint.shape(name)
+            a = coordinates(group.a[place], shape.d_in)
+            b = coordinates(group.b[place], shape.d_out)
+            found[name] = Core(group, place, a, b)
     return dict(sorted(found.items()))
 
 

@@ -6,7 +6,7 @@ that moving it costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -90,13 +90,13 @@ class Joint:
         """Of the layer; the rank in it means nothing."""
         return self.members[name][0].shape
 
-    @cached_property
-    def groups(self) -> tuple[Group, ...]:
-        """All modules, gathered into groups."""
+    def groups(self, names: Iterable[str]) -> list[Group]:
+        """These modules, gathered into groups."""
         alike: dict[tuple[tuple[int, int], ...], list[str]] = {}
-        for name, members in self.members.items():
-            alike.setdefault(tuple((m.owner, m.rank) for m in members), []).append(name)
-        return tuple(self._group(key, names) for key, names in alike.items())
+        for name in names:
+            key = tuple((m.owner, m.rank) for m in self.members[name])
+            alike.setdefault(key, []).append(name)
+        return [self._group(key, chosen) for key, chosen in alike.items()]
 
     def _group(self, key: tuple[tuple[int, int], ...], names: Sequence[str]) -> Group:
         ranks = tuple(rank for _, rank in key)
@@ -125,15 +125,23 @@ class Joint:
     def inner(self) -> dict[str, np.ndarray]:
         """Module -> (adapters, adapters) inner products of their updates, exact."""
         found: dict[str, np.ndarray] = {}
-        for group in self.groups:
-            sums = np.add.reduceat(group.a * group.b, group.starts, 1)
-            sums = np.add.reduceat(sums, group.starts, 2).astype(np.float64)
-            sums *= group.factors[:, :, None] * group.factors[:, None, :]
-            places = np.ix_(group.owners, group.owners)
-            for name, block in zip(group.names, sums, strict=True):
-                found[name] = np.zeros((self.size, self.size))
-                found[name][places] = block
+        for name, members in self.members.items():
+            found[name] = whole = np.zeros((self.size, self.size))
+            for x, one in enumerate(members):
+                for y, two in enumerate(members[x:], start=x):
+                    i, j = one.owner, two.owner
+                    value = one.factor * two.factor * self._inner(name, one, two, x, y)
+                    whole[i, j] = whole[j, i] = value
         return found
+
+    def _inner(self, name: str, one: Member, two: Member, x: int, y: int) -> float:
+        if one.units is not None or two.units is not None:
+            a, b = self._block(name, one.owner, two.owner, x, y)
+            return float((a.astype(np.float64) * b).sum())
+        if one.owner == two.owner:
+            return self.profiles[one.owner].squares[name]
+        pair = self.pairs[one.owner, two.owner]
+        return float(pair.angles[pair.places[name], 4])
 
     @cached_property
     def products(self) -> np.ndarray:

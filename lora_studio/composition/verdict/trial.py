@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -71,6 +71,24 @@ class Bench:
         """Whether every module is tried."""
         return len(self.names) == len(self.joint.members)
 
+    @property
+    def work(self) -> float:
+        """Sum over tried modules of the cube of their units."""
+        found = self.joint.members
+        return sum(float(sum(m.rank for m in found[n])) ** 3 for n in self.names)
+
+    def only(self, names: Sequence[str]) -> Bench:
+        """The same for these modules alone."""
+        return Bench(
+            self.joint,
+            self.weights.tolist(),
+            self.ids,
+            seed=self.seed,
+            base=self.base,
+            family=self.family,
+            names=names,
+        )
+
     @cached_property
     def cores(self) -> dict[str, Core]:
         """Stand-ins of the modules that are tried."""
@@ -86,14 +104,13 @@ class Bench:
         inputs, places = self._given(not alike)
         plan = METHODS.get(name)(inputs, **params)
         assert isinstance(plan, Merged)
-        rows = {
-            n: _figures(plan.adapter.factors[n], inputs, self.cores[n], n, places, self.joint.size)
-            for n in self.names
-            if n in plan.adapter.factors
-        }
-        ranks = self._ranks({n: m.rank for n, m in plan.adapter.modules()})
+        made = {n: plan.adapter.factors[n] for n in self.names if n in plan.adapter.factors}
+        ranks = self._ranks({n: m.rank for n, m in made.items()})
+        size = self.joint.size
+        rows = {n: _along(m, inputs, n, places, size) for n, m in made.items()}
         if alike and (strength := self._as_sum(rows)) is not None:
             return self.summed(strength, ranks)
+        rows = {n: _within(m, inputs, n, places, rows[n]) for n, m in made.items()}
         how: How = "estimate" if not alike else "exact" if self.whole else "sampled"
         return self._combined(rows, ranks, how)
 
@@ -107,6 +124,22 @@ class Bench:
             ranks,
             "exact",
         )
+
+    def single(self, place: int) -> Made:
+        """Figures of one source as it is, at weight 1."""
+        inputs, places = self._given(False)
+        rows: dict[str, _Row] = {}
+        if place in places:
+            alone = inputs.adapters[places.index(place)].factors
+            for n, m in alone.items():
+                row = _along(m, inputs, n, places, self.joint.size)
+                rows[n] = _within(m, inputs, n, places, row)
+        ranks = {
+            n: m.rank for n, found in self.joint.members.items() for m in found if m.owner == place
+        }
+        made = self._combined(rows, ranks, "exact" if self.whole else "sampled")
+        products = self.joint.products
+        return replace(made, inner=products[place].copy(), square=float(products[place, place]))
 
     def _given(self, turned: bool) -> tuple[Inputs, list[int]]:
         if turned not in self._inputs:
@@ -174,25 +207,33 @@ class _Row:
     inner: np.ndarray
     square: float
     kept: np.ndarray
-    rank: int
 
 
-def _figures(
-    made: LoraFactors, inputs: Inputs, core: Core, name: str, places: Sequence[int], size: int
-) -> _Row:
-    """Of one module, in the coordinates of the stand-ins."""
-    a, b = (x.astype(np.float64) for x in (made.A, made.scaling * made.B.T))  # (k, q)
-    gram_a, gram_b = a @ a.T, b @ b.T
-    white_a, white_b = _whitening(gram_a), _whitening(gram_b)
-    inner, kept = np.zeros(size), np.zeros(size)
+def _along(made: LoraFactors, inputs: Inputs, name: str, places: Sequence[int], size: int) -> _Row:
+    """How one module of the result lies to the sources' (`size` of them)."""
+    inner = np.zeros(size)
+    for module, place in _present(inputs, name, places):
+        x, y = module.A @ made.A.T, module.scaling * module.B.T @ made.B  # (r, k)
+        inner[place] = made.scaling * float((x * y).sum(dtype=np.float64))
+    gram = (made.A @ made.A.T) * (made.B.T @ made.B)
+    return _Row(inner, made.scaling**2 * float(gram.sum(dtype=np.float64)), np.zeros(size))
+
+
+def _within(made: LoraFactors, inputs: Inputs, name: str, places: Sequence[int], row: _Row) -> _Row:
+    """The same with what of each source lies within the result's input and output spaces."""
+    a, b = made.A.astype(np.float64), made.B.T.astype(np.float64)  # (k, q)
+    basis_a, basis_b = a.T @ _whitening(a @ a.T), b.T @ _whitening(b @ b.T)
+    kept = np.zeros(len(row.inner))
+    for module, place in _present(inputs, name, places):
+        left, right = module.scaling * basis_b.T @ module.B, module.A @ basis_a
+        kept[place] = float(((left @ right) ** 2).sum())
+    return replace(row, kept=kept)
+
+
+def _present(inputs: Inputs, name: str, places: Sequence[int]) -> Iterator[tuple[LoraFactors, int]]:
     for adapter, place in zip(inputs.adapters, places, strict=True):
-        module = adapter.factors.get(name)
-        if module is None:
-            continue
-        x, y = module.A @ a.T, module.scaling * module.B.T @ b.T  # (r, k)
-        inner[place] = float((x * y).sum())
-        kept[place] = float((((x @ white_a).T @ (y @ white_b)) ** 2).sum())
-    return _Row(inner, float((gram_a * gram_b).sum()), kept, made.rank)
+        if name in adapter.factors:
+            yield adapter.factors[name], place
 
 
 def _whitening(gram: np.ndarray) -> np.ndarray:
