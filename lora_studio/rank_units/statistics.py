@@ -1,5 +1,5 @@
-"""What is kept of adapters so that merges of them can be judged without reading their weights again:
-of each the inner products of its units, of each two those between their units.
+"""What is kept of adapters so that merges of them can be judged without reading them again: of each
+the inner products of its units, of each two those between their units.
 
 Inner products are all that a method needs which treats every direction alike; a few entries of each
 update stand for what depends on single entries, such as signs.

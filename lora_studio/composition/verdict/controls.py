@@ -14,8 +14,8 @@ SEED = 0
 
 
 def random_adapter(like: Adapter, seed: int = SEED) -> Adapter:
-    """Gaussian factors with the modules, ranks and norms of `like`, so that only what it has learned
-    is missing."""
+    """Gaussian factors with the modules, ranks and norms of `like`: only what it has learned is
+    missing."""
     factors: dict[str, LoraFactors] = {}
     for place, (name, module) in enumerate(like.modules()):
         rng = np.random.default_rng([seed, place])

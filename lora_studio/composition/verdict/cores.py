@@ -21,8 +21,6 @@ from lora_studio.composition.verdict.joint import Group, Joint
 
 WORK = 2.4e7
 """Sum over tried modules of the cube of their units: about what a tenth of a second allows."""
-FEWEST = 2
-"""Modules of one kind that are tried at least, where there are so many."""
 NOTHING = 1e-7
 
 
@@ -57,8 +55,8 @@ def kind_of(name: str) -> str:
 
 
 def sample(joint: Joint, work: float = WORK) -> list[str]:
-    """Modules that are tried: all if the work allows, else of each kind some, evenly over the
-    depth. The same for the same adapters."""
+    """Modules that are tried: all if the work allows, else of each kind one or more, evenly
+    over the depth. The same for the same adapters."""
     cubes = {n: float(sum(m.rank for m in found)) ** 3 for n, found in joint.members.items()}
     if sum(cubes.values()) <= work:
         return list(cubes)

@@ -1,4 +1,4 @@
-"""How a method treats updates, found out by trying it on small adapters, so that nobody has to say."""
+"""How a method treats updates, found by trying it on small adapters, so that none has to say."""
 
 from __future__ import annotations
 

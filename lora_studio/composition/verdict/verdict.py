@@ -1,4 +1,4 @@
-"""The verdict on a composition before it is run, given in steps so that the first takes a moment."""
+"""The verdict on a composition before it is run, in steps of which the first takes a moment."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ SLOW = 1.5
 """Seconds of trying beyond which only running a method tells."""
 LARGE = 4e6
 """Work, as `cores.WORK`, from which one module is tried before the others."""
+_SPENT: dict[tuple[Any, ...], float] = {}
+"""What trying a method took that was tried on large sets before."""
 MODULES = 512
 """Most modules whose clash is told one by one: those with most at stake."""
 
@@ -105,10 +107,13 @@ class Verdict:
         names = self.bench.names
         if len(names) < 2 or self.bench.work < LARGE or method.name == self.method.name:
             return None
-        start = time.process_time()
-        row = row_of(self.bench.only(names[:1]), method, params)
-        spent = (time.process_time() - start) * len(names)
-        if row.score is None or spent < SLOW:
+        key = (method.name, tuple(sorted(params.items())), round(self.bench.work))
+        if key not in _SPENT:
+            start = time.process_time()
+            row_of(self.bench.only(names[:1]), method, params)
+            _SPENT[key] = (time.process_time() - start) * len(names)
+        spent = _SPENT[key]
+        if spent < SLOW:
             return None
         note = f"Trying it alone takes about {spent:.0f} s with so many units: run it to know."
         return Row(method.name, method.title, method.kind, "run", params, note=note)
@@ -219,7 +224,7 @@ def verdict(
     family: str = "",
     **params: Any,
 ) -> dict[str, Any]:
-    """What would come of a composition, and of all others at the same rank: the notebook's one call.
+    """What would come of a composition, and of all others at its rank: the notebook's one call.
 
     Args:
         weights: one per adapter, 1 by default.
