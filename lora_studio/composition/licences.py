@@ -20,51 +20,41 @@ Outcome = Literal[
     "unknown",
 ]
 
+
+def _asks(*asked: Trait) -> frozenset[Trait]:
+    return frozenset(asked)
+
+
+_FREE = "cc0-1.0 unlicense wtfpl 0bsd pddl"
+_NAMED = (
+    "mit apache-2.0 bsd bsd-2-clause bsd-3-clause isc zlib artistic-2.0 ms-pl afl-3.0 ecl-2.0 "
+    "bsl-1.0 cdla-permissive-1.0 cdla-permissive-2.0 odc-by"
+)
+_ALIKE = (
+    "gpl gpl-2.0 gpl-3.0 agpl-3.0 lgpl lgpl-2.1 lgpl-3.0 mpl-2.0 eupl-1.1 eupl-1.2 osl-3.0 odbl "
+    "cdla-sharing-1.0"
+)
+_LIMITED = (
+    "openrail openrail++ creativeml-openrail-m bigscience-openrail-m bigscience-bloom-rail-1.0 "
+    "bigcode-openrail-m llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 gemma"
+)
 KNOWN: dict[str, frozenset[Trait]] = {
-    **dict.fromkeys(("cc0-1.0", "unlicense", "wtfpl", "0bsd", "pddl"), frozenset[Trait]()),
-    **dict.fromkeys(
-        (
-            "mit",
-            "apache-2.0",
-            "bsd",
-            "bsd-2-clause",
-            "bsd-3-clause",
-            "isc",
-            "zlib",
-            "artistic-2.0",
-            "ms-pl",
-            "afl-3.0",
-            "ecl-2.0",
-            "bsl-1.0",
-            "cdla-permissive-1.0",
-            "cdla-permissive-2.0",
-            "odc-by",
-        ),
-        frozenset[Trait](("attribution",)),
-    ),
-    **dict.fromkeys(
-        ("gpl", "gpl-2.0", "gpl-3.0", "agpl-3.0", "lgpl", "lgpl-2.1", "lgpl-3.0", "mpl-2.0")
-        + ("eupl-1.1", "eupl-1.2", "osl-3.0", "odbl", "cdla-sharing-1.0"),
-        frozenset[Trait](("attribution", "share_alike")),
-    ),
-    **dict.fromkeys(
-        ("openrail", "openrail++", "creativeml-openrail-m", "bigscience-openrail-m")
-        + ("bigscience-bloom-rail-1.0", "bigcode-openrail-m")
-        + ("llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "llama4", "gemma"),
-        frozenset[Trait](("attribution", "use_limits")),
-    ),
+    **dict.fromkeys(_FREE.split(), _asks()),
+    **dict.fromkeys(_NAMED.split(), _asks("attribution")),
+    **dict.fromkeys(_ALIKE.split(), _asks("attribution", "share_alike")),
+    **dict.fromkeys(_LIMITED.split(), _asks("attribution", "use_limits")),
 }
 _CREATIVE = re.compile(r"cc-by((?:-(?:nc|sa|nd))*)(?:-\d\.\d)?")
 _PARTS: dict[str, Trait] = {"nc": "non_commercial", "sa": "share_alike", "nd": "no_derivatives"}
 
 WORDS: dict[Outcome, str] = {
     "permissive": "No source asks for more than to be named.",
-    "use_limits": "The result may be shared, with the limits on its use that come with",
-    "share_alike": "Whoever shares the result must do so under the same licence as",
-    "non_commercial": "The result may not be used commercially, because of",
-    "at_odds": "These licences cannot both be kept in one shared result:",
-    "no_derivatives": "What is made of it may not be shared, says the licence of",
-    "unknown": "Nobody can say what may be done with the result without the licence of",
+    "use_limits": "Shareable, with the limits on use that come with",
+    "share_alike": "Shareable under the same licence only, because of",
+    "non_commercial": "Not for commercial use, because of",
+    "at_odds": "One shared result cannot keep these licences together:",
+    "no_derivatives": "Not to be shared once changed, because of",
+    "unknown": "Not known, because the card names no licence known here:",
 }
 
 
@@ -84,8 +74,8 @@ def traits(licence: str) -> frozenset[Trait] | None:
     found = _CREATIVE.fullmatch(name)
     if not found:
         return None
-    parts = [_PARTS[part] for part in found[1].split("-") if part]
-    return frozenset[Trait](("attribution", *parts))
+    parts: list[Trait] = [_PARTS[part] for part in found[1].split("-") if part]
+    return _asks("attribution", *parts)
 
 
 def outcome(sources: Sequence[Licensed]) -> dict[str, Any]:

@@ -42,12 +42,18 @@ def angles(modules: Sequence[Angles]) -> np.ndarray:
     for place, one in enumerate(modules):
         groups.setdefault(one.cross[0].shape, []).append(place)
     for members in groups.values():
-        sides = [
-            [np.stack([getattr(modules[m], side)[k] for m in members]) for k in (0, 1)]
+        first, second, cross = (
+            _stacked([getattr(modules[m], side) for m in members])
             for side in ("first", "second", "cross")
-        ]
-        found[members] = _of_group(*(tuple(x.astype(np.float64) for x in s) for s in sides))
+        )
+        found[members] = _of_group(first, second, cross)
     return found
+
+
+def _stacked(blocks: Sequence[Block]) -> Block:
+    """(modules, r, r') of both sides, in float64."""
+    a, b = (np.stack([block[k] for block in blocks]).astype(np.float64) for k in (0, 1))
+    return a, b
 
 
 def _of_group(first: Block, second: Block, cross: Block) -> np.ndarray:

@@ -113,6 +113,13 @@ class Pair:
         cut = slice(start, start + one * two)
         return self.a[cut].reshape(one, two), self.b[cut].reshape(one, two)
 
+    def turned(self) -> Pair:
+        """The same with the second adapter first."""
+        blocks = [self.block(name) for name in self.starts]
+        a, b = (_flat([block[side].T for block in blocks]) for side in (0, 1))
+        ranks = {name: (two, one) for name, (one, two) in self.ranks.items()}
+        return Pair(self.starts, ranks, a, b, self.angles[:, [0, 1, 3, 2, 4]])
+
     def dump(self) -> bytes:
         """What `load_pair` reads, beside the profiles of both."""
         return save({"a": self.a, "b": self.b, "angles": self.angles}, {"version": VERSION})

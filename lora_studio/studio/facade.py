@@ -33,7 +33,7 @@ class Studio(Moderating):
 
     def __init__(self, settings: Settings, gallery: Gallery, worker: Worker) -> None:
         super().__init__(settings, gallery, worker)
-        columns = Columns(gallery, self._composer, self._access)
+        columns = Columns(gallery, self._composer, self._access, self.scratch)
         self._grids = Grids(self._composer, columns, self._renderer)
         self._janitor = Janitor(settings, gallery)
         self._comparer = Comparer(settings, gallery, self.librarian, columns, self._renderer)

@@ -80,12 +80,13 @@ def proposal(
     """
     if row is None or row.score is None:
         return None
-    known = chosen is not None and chosen.score is not None
-    if known and chosen.most <= LARGE * largest and _step(chosen) >= _step(row):
+    if chosen is not None and chosen.score is None:
+        chosen = None
+    if chosen and chosen.most <= LARGE * largest and _step(chosen) >= _step(row):
         return None
     told = f"Of the merges of at most {LARGE} times a source's rank it keeps the weakest source"
     told += f" best (cosine {row.score:.2f}"
-    told += f"; {chosen.title}: {chosen.score:.2f})." if known else ")."
+    told += f"; {chosen.title}: {chosen.score:.2f})." if chosen else ")."
     if first is not None and first is not row and first.score is not None:
         told += f" {first.title} reaches {first.score:.2f} at rank {first.most}."
     return {"method": row.name, "title": row.title, "params": dict(row.params), "reason": told}
