@@ -11,7 +11,7 @@ from typing import Any
 from lora_studio.composition import Recipe
 from lora_studio.composition.licences import Licensed, outcome
 from lora_studio.composition.triggers import merged_triggers
-from lora_studio.errors import InvalidRequest, WorkerFailed
+from lora_studio.errors import IncompatibleAdapters, InvalidRequest, WorkerFailed
 from lora_studio.gallery import Entry, Gallery
 from lora_studio.settings import Settings
 from lora_studio.studio.at_once import AtOnce
@@ -77,6 +77,8 @@ class Judging(AtOnce):
             handle = self.worker.submit(_job(args, within))
             try:
                 found = handle.result(PATIENCE)
+            except (IncompatibleAdapters, InvalidRequest) as error:
+                return {"ready": True, "left": 0, "refused": str(error), **cards}
             except TimeoutError:
                 handle.cancel()
                 return {"ready": False, "fraction": None, "message": BUSY, **cards}

@@ -55,7 +55,7 @@ def reason(
         return row.note
     mine, best = (np.array(r.cosines) * np.array(signs) for r in (row, first))
     large = row.most > largest
-    size = f", at rank {row.most}, {row.most / largest:.2g} times a source's" if large else ""
+    size = f", at {row.most / largest:.2g} times the largest source's rank" if large else ""
     if row is first:
         weak = int(np.argmin(mine))
         return (
@@ -64,10 +64,7 @@ def reason(
     worst = int(np.argmax(best - mine))
     if best[worst] - mine[worst] < TIE:
         return f"As near to every source as {first.title}{size}."
-    return (
-        f"Less like {titles[worst]}: {mine[worst]:.2f}, where {first.title} has "
-        f"{best[worst]:.2f}{size}."
-    )
+    return f"Keeps less of {titles[worst]}: {mine[worst]:.2f}, not {best[worst]:.2f}{size}."
 
 
 def proposal(
