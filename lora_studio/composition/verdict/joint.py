@@ -164,11 +164,13 @@ def join(
     profiles: Sequence[Profile],
     pairs: Mapping[tuple[int, int], Pair],
     sources: Sequence[Source] | None = None,
+    titles: Sequence[str] = (),
 ) -> Joint:
     """Puts adapters together.
 
     Args:
         sources: which units and module weights of each take part; whole adapters by default.
+        titles: of the adapters, for what is said of one.
 
     Raises:
         IncompatibleAdapters: a module that is of one size in one adapter and another in the next,
@@ -181,7 +183,7 @@ def join(
         for name, shape, factor, units in _kept(profile, source):
             members.setdefault(name, []).append(Member(owner, shape, factor, units))
     for name, found in members.items():
-        _check(name, [member.shape for member in found])
+        _check(name, [(member.shape, _called(member.owner, titles)) for member in found])
     return Joint(profiles, pairs, dict(sorted(members.items())))
 
 
@@ -203,19 +205,23 @@ def _kept(
         yield name, shape, module.scaling, units
 
 
-def _check(name: str, shapes: Sequence[Shape]) -> None:
-    first = shapes[0]
-    for shape in shapes:
+def _check(name: str, shapes: Sequence[tuple[Shape, str]]) -> None:
+    first, whose = shapes[0]
+    for shape, title in shapes:
         if (shape.d_in, shape.d_out, shape.layer) != (first.d_in, first.d_out, first.layer):
             raise IncompatibleAdapters(
-                f"'{name}' is {_described(first)} in one adapter and {_described(shape)} in "
-                "another; they belong to different base models."
+                f"'{name}' is {_described(first)} in {whose} and {_described(shape)} in {title}; "
+                "they belong to different base models."
             )
         if shape.dora and len(shapes) > 1:
             raise IncompatibleAdapters(
-                f"'{name}' is a DoRA module. Its update also rescales the base weights and cannot "
-                "be merged from factors alone; leave that adapter out."
+                f"In {title}, '{name}' is a DoRA module. Its update also rescales the base weights "
+                "and cannot be merged from factors alone; leave that adapter out of a merge."
             )
+
+
+def _called(owner: int, titles: Sequence[str]) -> str:
+    return f"‘{titles[owner]}’" if titles else f"adapter {owner + 1}"
 
 
 def _described(shape: Shape) -> str:

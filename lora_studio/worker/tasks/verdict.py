@@ -72,7 +72,8 @@ def _joint(args: Mapping[str, Any], active: Sequence[Source], ctx: JobContext) -
             for j, two in enumerate(digests[i + 1 :], start=i + 1):
                 pair = found[min(one, two), max(one, two)]
                 pairs[i, j] = pair if one < two else pair.turned()
-        known[key.hexdigest()] = join([profiles[d] for d in digests], pairs, active)
+        titles = [str(args["titles"][source.id]) for source in active]
+        known[key.hexdigest()] = join([profiles[d] for d in digests], pairs, active, titles)
     _use(known, key.hexdigest())
     return known[key.hexdigest()]
 
