@@ -158,3 +158,7 @@ def _copy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, cap: i
                     "zip-ratio",
                 )
             out.write(block)
+    if written != entry.file_size:
+        raise _bad(
+            f"'{entry.filename[:80]}' is not as long as the zip says. Create the zip again.", "zip"
+        )

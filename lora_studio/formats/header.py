@@ -175,7 +175,12 @@ def refuse_other_kinds(lead: bytes) -> None:
 def _object(raw: bytes) -> dict[str, Any]:
     """The header's JSON, as strictly as the safetensors library reads it."""
     try:
-        data = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_constant)
+        data = json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_constant,
+            parse_int=_whole,
+        )
     except InvalidAdapter:
         raise
     except (ValueError, RecursionError) as error:
@@ -191,6 +196,12 @@ def _constant(name: str) -> float:
     raise InvalidAdapter(f"The safetensors header holds {name}, which JSON has not.", "header")
 
 
+def _whole(digits: str) -> int:
+    if digits == "-0":  # a fraction to the safetensors library
+        raise InvalidAdapter("The safetensors header holds -0.", "header")
+    return int(digits)
+
+
 def _metadata(data: Any, caps: Limits) -> dict[str, str]:
     if not isinstance(data, dict) or not all(isinstance(v, str) for v in data.values()):
         raise InvalidAdapter("The safetensors metadata is not an object of texts.", "header")
@@ -203,6 +214,12 @@ def _metadata(data: Any, caps: Limits) -> dict[str, str]:
         raise InvalidAdapter(
             f"The header's text fields are over {caps.metadata_bytes >> 20} MiB.", "header-caps"
         )
+    try:
+        "".join([*data, *data.values()]).encode()
+    except UnicodeEncodeError as error:  # an escape such as \ud800, which is no character
+        raise InvalidAdapter(
+            "A text field of the header holds half a character.", "header"
+        ) from error
     return data
 
 

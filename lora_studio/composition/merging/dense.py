@@ -38,12 +38,13 @@ def merge_updates(
     Args:
         thin: drops entries of one update; the generator is one per adapter and module.
         peft: does as PEFT does: D_i = s_i B_i A_i is thinned and votes, the weights come after it,
-            and what only one of several adapters has is thinned as well.
+            and what only one of several adapters has is thinned as well, unless it is DoRA.
     """
     alone = sum(map(bool, inputs.weights)) == 1
 
     def merge(stack: Stack, most: int | None) -> Spectrum:
-        if alone or (len(stack.modules) == 1 and not peft):
+        thinned = peft and not alone and stack.modules[0].magnitude is None
+        if len(stack.modules) == 1 and not thinned:
             return summed(stack, most)
         ones = (1.0,) * len(stack.weights)
         before, after = (ones, stack.weights) if peft else (stack.weights, ones)

@@ -28,7 +28,7 @@ def merge_factors(
 
     A_i and B_i are as they stand in the adapter, before their scaling s_i, as PEFT takes them.
     Smaller ranks are padded with zeros, which PEFT refuses to do. One adapter alone is added to
-    nothing and stays as it is.
+    nothing and stays as it is, and so does a DoRA module, which no other adapter may have.
 
     Args:
         thin: drops entries of one factor; the generator is one per adapter and module, and is used
@@ -43,7 +43,8 @@ def merge_factors(
         strengths = [m.scaling * w for m, w in zip(stack.modules, stack.weights, strict=True)]
         for position, module in enumerate(stack.modules):
             rng = draws(inputs.seed, stack, position)
-            a, b = (f if alone else thin(f, rng) for f in (module.A, module.B))
+            stays = alone or module.magnitude is not None
+            a, b = (f if stays else thin(f, rng) for f in (module.A, module.B))
             sides[0].append(np.pad(a, ((0, rank - module.rank), (0, 0))))
             sides[1].append(np.pad(b, ((0, 0), (0, rank - module.rank))))
         roots = [float(np.sqrt(abs(s))) for s in strengths]

@@ -40,9 +40,9 @@ def net_utility(
     and interference sum over the others of s^2 |V_o^T v|^2 - 2 s u^T w_o D_o v, what it changes on
     the inputs they act on, less what they want there themselves. The rank times the number of
     modules highest values of utility - `interference` * interference are kept, at least one in each
-    module, and added: a rank for each module. The paper's idea in our own formulas, since it gives
-    no code. At interference 0 it differs from `svd` under a shared budget in that it keeps
-    directions of the adapters, not of their sum.
+    module, and added: a rank for each module. The paper's idea in formulas of our own: we have
+    seen no code of it. At interference 0 it differs from `svd` under a shared budget in that it
+    keeps directions of the adapters, not of their sum.
     """
     stacks = stacks_of(inputs)
     values = modules_of(inputs, stacks, lambda stack: directions(stack, interference)[0])

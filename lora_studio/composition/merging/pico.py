@@ -48,8 +48,8 @@ def pico(
 
     [B_1 ... B_T] = U diag(s) V^T, c_k = s_k^2 / sum s^2, alpha_k = 1 / (1 + (T - 1) c_k);
     B_t + U diag(alpha - 1) U^T B_t in place of B_t, A as it is; then the merge of `rule` (`density`
-    is for ties), times mean_t |w_t D_t| over its norm, module by module. With `sum` the whole is a
-    linear map after `cat`, so that it helps directions that few adapters use.
+    is for ties), times mean_t |w_t D_t| over its norm, module by module. In the plain sum, `cat`,
+    what all adapters share drowns what each does alone; here it counts about once.
     """
 
     def merge(stack: Stack, most: int | None) -> Spectrum:

@@ -8,6 +8,9 @@ import numpy as np
 
 from lora_studio.composition.merging.modules import Stack
 
+ROWS = 256
+"""How many rows are sorted at once."""
+
 
 def draws(seed: int, stack: Stack, position: int) -> np.random.Generator:
     """The random numbers of one adapter (its place in the stack) in one module: they do not depend
@@ -53,11 +56,15 @@ def drop_small_more(
     """
     if density >= 1:
         return x
-    order = np.argsort(np.argsort(np.abs(x), axis=1, kind="stable"), axis=1)
-    place = (order / max(x.shape[1] - 1, 1)).astype(np.float32)
-    chance = np.float32(density - epsilon) + place * np.float32(2 * epsilon)
-    kept = rng.random(x.shape, dtype=np.float32) < chance
-    return np.where(kept, x / chance, np.float32(0))
+    chances = np.linspace(density - epsilon, density + epsilon, x.shape[1], dtype=np.float32)
+    found = np.zeros_like(x)
+    for at in range(0, len(x), ROWS):
+        rows = x[at : at + ROWS]
+        chance = np.empty(rows.shape, np.float32)
+        np.put_along_axis(chance, np.argsort(np.abs(rows), axis=1), chances[None], axis=1)
+        kept = rng.random(rows.shape, dtype=np.float32) < chance
+        np.divide(rows, chance, out=found[at : at + ROWS], where=kept)
+    return found
 
 
 def _largest(x: np.ndarray, count: int) -> np.ndarray:

@@ -214,3 +214,13 @@ def test_a_bias_is_refused_where_peft_loses_it(tmp_path):
     assert not torch.allclose(biases["cat [1_0, 1_0]"], 2 * (biases["0"] + biases["1"]), rtol=0.2)
     with pytest.raises(LoraStudioError, match="bias"):
         saved(model, tmp_path)
+
+
+@pytest.mark.parametrize("method", PLAIN + RANDOM)
+def test_a_dora_module_that_no_other_adapter_has_stays_as_it_is(tmp_path, method):
+    model = peft_with(plain(layers=["out"], use_dora=True), plain(layers=["proj"]))
+    adapters = saved(model, tmp_path)
+    merged = compose(method, adapters).adapter.factors["out"]
+    (own,) = adapters[0].factors.values()
+    np.testing.assert_allclose(merged.delta(), own.delta(), atol=1e-6)
+    np.testing.assert_array_equal(merged.magnitude, own.magnitude)

@@ -47,6 +47,8 @@ def test_every_float_dtype_is_read_as_torch_reads_it(tmp_path, dtype):
         ({"a": entry([1], 0, 4, "F4")}, b"0000"),
         ({"a\x00b": entry([1], 0, 4)}, b"0000"),
         (b'{"a": 1, "a": 2}', b""),
+        (b'{"__metadata__": {"format": "\\ud800"}}', b""),
+        (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [-0, 4]}}', b"0000"),
         (b"[]", b""),
         (b'{"a": ' + b"9" * 5000 + b"}", b""),
         (b"\xff\xfe", b""),
