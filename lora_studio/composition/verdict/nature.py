@@ -31,7 +31,8 @@ class Nature:
     Args:
         alike: all directions alike: turning the inputs and outputs of the modules turns its result.
         drawn: another seed gives another result.
-        sized: the size of the layer matters, beside what is in it.
+        sized: the size of the layer matters beside what is in it: in as few dimensions as there
+            are units, the result is another.
         dense: it makes whole updates, of d_out times d_in numbers, on its way.
     """
 
@@ -51,19 +52,19 @@ def nature(name: str, params: Mapping[str, Any]) -> Nature:
 def _nature(name: str, params: tuple[tuple[str, Any], ...]) -> Nature:
     rng = np.random.default_rng(0)
     turns = [np.linalg.qr(rng.standard_normal((n, n)))[0] for n in (11, 13)]
-    room = [np.eye(n + 8, n) for n in (11, 13)]
     plain = [_small(rng, rank, 11, 13) for rank in (SMALL, SMALL - 1)]
+    tight = _spaces(plain)
     given = dict(params)
     try:
         made = _try(name, given, plain, 0)
         other = _try(name, given, plain, 1)
         turned = _try(name, given, [_moved(one, *turns) for one in plain], 0)
-        padded = _try(name, given, [_moved(one, *room) for one in plain], 0)
+        squeezed = _try(name, given, [_squeezed(one, tight) for one in plain], 0)
         dense = _dense(name, given, [_small(rng, SMALL, WIDE, WIDE) for _ in range(2)])
     except LoraStudioError:
         return Nature(alike=False, drawn=False, sized=True, dense=False)
     alike = _apart(_moved(made, *turns), turned) < ALIKE
-    sized = _apart(_moved(made, *room), padded) > ALIKE
+    sized = _apart(made, _squeezed(squeezed, tight, back=True)) > ALIKE
     return Nature(alike, _apart(made, other) > DRAWN, sized, dense)
 
 
@@ -108,4 +109,29 @@ def _moved(adapter: Adapter, right: np.ndarray, left: np.ndarray) -> Adapter:
         n: replace(m, A=(m.A @ right.T).astype(np.float32), B=(left @ m.B).astype(np.float32))
         for n, m in adapter.factors.items()
     }
+    return replace(adapter, factors=factors)
+
+
+Spaces = dict[str, tuple[np.ndarray, np.ndarray]]
+"""Module -> orthonormal columns that span all its inputs, and all its outputs."""
+
+
+def _spaces(adapters: Sequence[Adapter]) -> Spaces:
+    found: Spaces = {}
+    for name in adapters[0].factors:
+        modules = [adapter.factors[name] for adapter in adapters]
+        inputs = np.linalg.qr(np.concatenate([m.A for m in modules]).T)[0]
+        outputs = np.linalg.qr(np.concatenate([m.B for m in modules], axis=1))[0]
+        found[name] = inputs, outputs
+    return found
+
+
+def _squeezed(adapter: Adapter, spaces: Spaces, *, back: bool = False) -> Adapter:
+    """The adapter in coordinates of these spaces, or back from them."""
+    factors = {}
+    for name, module in adapter.factors.items():
+        inputs, outputs = spaces[name]
+        a = module.A @ (inputs.T if back else inputs)
+        b = (outputs if back else outputs.T) @ module.B
+        factors[name] = replace(module, A=a.astype(np.float32), B=b.astype(np.float32))
     return replace(adapter, factors=factors)

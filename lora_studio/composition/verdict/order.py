@@ -58,9 +58,7 @@ def reason(
     size = f", at {row.most / largest:.2g} times the largest source's rank" if large else ""
     if row is first:
         weak = int(np.argmin(mine))
-        return (
-            f"Of all the least unlike its weakest source: {mine[weak]:.2f} to {titles[weak]}{size}."
-        )
+        return f"Least unlike its weakest source: {mine[weak]:.2f} to {titles[weak]}{size}."
     worst = int(np.argmax(best - mine))
     if best[worst] - mine[worst] < TIE:
         return f"As near to every source as {first.title}{size}."

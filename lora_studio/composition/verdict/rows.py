@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -121,15 +121,16 @@ def figures(bench: Bench, made: Made) -> dict[str, Any]:
     }
 
 
-def controls(bench: Bench, titles: list[str]) -> list[Row]:
-    """The best single source, and a random adapter of its ranks and norms."""
+def controls(bench: Bench, titles: Sequence[str], places: Sequence[int]) -> list[Row]:
+    """The best single source, named "single:" and its given place, and a random adapter of its
+    ranks and norms."""
     joint = bench.joint
     best = best_single(joint, np.sign(bench.weights))
     single = figures(bench, bench.single(best))
     spread, within = expected(joint, best)
     return [
         Row(
-            f"single:{best}",
+            f"single:{places[best]}",
             f"Best single: {titles[best]}",
             "control",
             note="The one source that is most like all of them, left as it is.",

@@ -100,7 +100,8 @@ class Bench:
         Raises:
             LoraStudioError: it refuses these adapters, and why.
         """
-        alike = nature(name, params).alike
+        traits = nature(name, params)
+        alike = traits.alike
         inputs, places = self._given(not alike)
         plan = METHODS.get(name)(inputs, **params)
         assert isinstance(plan, Merged)
@@ -108,10 +109,10 @@ class Bench:
         ranks = self._ranks({n: m.rank for n, m in made.items()})
         size = self.joint.size
         rows = {n: _along(m, inputs, n, places, size) for n, m in made.items()}
-        if alike and (strength := self._as_sum(rows)) is not None:
+        if alike and not traits.sized and (strength := self._as_sum(rows)) is not None:
             return self.summed(strength, ranks)
         rows = {n: _within(m, inputs, n, places, rows[n]) for n, m in made.items()}
-        how: How = "estimate" if not alike else "exact" if self.whole else "sampled"
+        how: How = "estimate" if traits.sized or not alike else "exact" if self.whole else "sampled"
         return self._combined(rows, ranks, how)
 
     def summed(self, strength: float, ranks: Mapping[str, int]) -> Made:
@@ -222,7 +223,7 @@ def _along(made: LoraFactors, inputs: Inputs, name: str, places: Sequence[int], 
 def _within(made: LoraFactors, inputs: Inputs, name: str, places: Sequence[int], row: _Row) -> _Row:
     """The same with what of each source lies within the result's input and output spaces."""
     a, b = made.A.astype(np.float64), made.B.T.astype(np.float64)  # (k, q)
-    basis_a, basis_b = a.T @ _whitening(a @ a.T), b.T @ _whitening(b @ b.T)
+    basis_a, basis_b = _spanned(_root(b @ b.T) @ a), _spanned(_root(a @ a.T) @ b)
     kept = np.zeros(len(row.inner))
     for module, place in _present(inputs, name, places):
         left, right = module.scaling * basis_b.T @ module.B, module.A @ basis_a
@@ -236,8 +237,14 @@ def _present(inputs: Inputs, name: str, places: Sequence[int]) -> Iterator[tuple
             yield adapter.factors[name], place
 
 
-def _whitening(gram: np.ndarray) -> np.ndarray:
-    """(k, q) W with W^T gram W = 1, over the directions that hold something."""
+def _root(gram: np.ndarray) -> np.ndarray:
+    """The symmetric square root of a Gram matrix."""
     values, vectors = np.linalg.eigh(gram)
+    return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+
+
+def _spanned(rows: np.ndarray) -> np.ndarray:
+    """(q, n) orthonormal columns that span what rows (k, q) span, but for rounding."""
+    values, vectors = np.linalg.eigh(rows @ rows.T)
     alive = values > NOTHING * max(values[-1], 0.0)
-    return vectors[:, alive] / np.sqrt(values[alive])
+    return rows.T @ (vectors[:, alive] / np.sqrt(values[alive]))

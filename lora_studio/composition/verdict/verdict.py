@@ -39,7 +39,8 @@ class Wanted:
     """What a verdict is asked of.
 
     Args:
-        ids, titles, weights: one per adapter; weights are not zero.
+        ids, titles, weights: one per adapter, in the order of `by_id`; weights are not zero.
+        places: where each stands in what is told.
         method, params: the composition that is thought of.
         which: the methods of the table: "some", the first of each part of the menu, or "all".
     """
@@ -53,6 +54,13 @@ class Wanted:
     base: str = ""
     family: str = ""
     which: Which = "some"
+    places: Sequence[int] = ()
+
+
+def by_id(ids: Sequence[str]) -> list[int]:
+    """Places in the order in which adapters are judged, so that no figure depends on the order they
+    were given in."""
+    return sorted(range(len(ids)), key=lambda place: (ids[place], place))
 
 
 class Verdict:
@@ -62,6 +70,7 @@ class Verdict:
         if not joint.members or not all(wanted.weights):
             raise InvalidRequest("Every weight is zero. Give at least one adapter a weight.")
         self.joint, self.wanted = joint, wanted
+        self.order = np.argsort(wanted.places or range(joint.size)).tolist()
         self.method = METHODS.get(wanted.method)
         self.bench = Bench(
             joint,
@@ -74,7 +83,7 @@ class Verdict:
         self.largest = max(m.rank for found in joint.members.values() for m in found)
         self.left = self._asked()
         self.rows: list[Row] = []
-        self.controls = controls(self.bench, list(wanted.titles))
+        self.controls = controls(self.bench, wanted.titles, wanted.places or range(joint.size))
         self.clashes = conflict.clashes(joint, wanted.weights)
 
     def _asked(self) -> list[tuple[Method, dict[str, Any]]]:
@@ -135,24 +144,32 @@ class Verdict:
         chosen = next((r for r in self.rows if r.name == self.method.name), None)
         several = self.joint.size > 1
         weights = even_weights(self.joint, wanted.weights) if several else None
-        rows = [{**r.to_dict(), "reason": self._why(r, first, signs)} for r in found]
+        rows = [{**self._given(r), "reason": self._why(r, first, signs)} for r in found]
         best = proposed(self.rows, self.largest) if several else None
         return {
             "sources": self._sources(),
-            "cosines": np.round(self.joint.cosines, 4).tolist(),
+            "cosines": np.round(self.joint.cosines, 4)[np.ix_(self.order, self.order)].tolist(),
             "modules": len(self.joint.members),
             "tried": len(self.bench.names),
             "largest": self.largest,
             "conflict": self._conflict() if several else None,
             "methods": rows,
-            "controls": [row.to_dict() for row in self.controls],
+            "controls": [self._given(row) for row in self.controls],
             "chosen": self.method.name,
             "left": len(self.left),
             "which": wanted.which,
             "proposal": proposal(best, chosen, first, self.largest),
-            "weights": weights,
+            "weights": None if weights is None else [weights[i] for i in self.order],
             "warnings": self._warnings(),
         }
+
+    def _given(self, row: Row) -> dict[str, Any]:
+        """A row with its sources as they were given."""
+        told = row.to_dict()
+        for name in ("cosines", "kept"):
+            if told[name] is not None:
+                told[name] = [told[name][i] for i in self.order]
+        return told
 
     def _why(self, row: Row, first: Row | None, signs: Sequence[float]) -> str:
         if first is None or self.joint.size == 1:
@@ -171,7 +188,7 @@ class Verdict:
                 "norm": round(float(self.joint.norms[i]), 4),
                 "share": round(float(shares[i]), 4),
             }
-            for i in range(self.joint.size)
+            for i in self.order
         ]
 
     def _conflict(self) -> dict[str, Any]:
@@ -238,11 +255,15 @@ def verdict(
     if not adapters or len(given) != len(adapters):
         raise InvalidRequest(f"{len(adapters)} adapters and {len(given)} weights; need one each.")
     active = [(a, w) for a, w in zip(adapters, given, strict=True) if w]
+    places = by_id([a.id for a, _ in active])
+    active = [active[place] for place in places]
     profiles, pairs = gather([a for a, _ in active])
     joint = join([profiles[i] for i in range(len(active))], pairs)
     wanted = Wanted(
         ids=[a.id for a, _ in active],
-        titles=[a.card.title or f"Adapter {i + 1}" for i, (a, _) in enumerate(active)],
+        titles=[
+            a.card.title or f"Adapter {i + 1}" for i, (a, _) in zip(places, active, strict=True)
+        ],
         weights=[w for _, w in active],
         method=method,
         params=params,
@@ -250,6 +271,7 @@ def verdict(
         base=adapters[0].card.base_model,
         family=family,
         which=which,
+        places=places,
     )
     found = Verdict(joint, wanted)
     while found.left:

@@ -11,7 +11,7 @@ from typing import Any
 
 from lora_studio.composition import Recipe
 from lora_studio.composition.recipe import Source
-from lora_studio.composition.verdict import Verdict, Wanted, join
+from lora_studio.composition.verdict import Verdict, Wanted, by_id, join
 from lora_studio.composition.verdict.joint import Joint
 from lora_studio.gallery.statistics import Statistics
 from lora_studio.worker.job import JobContext
@@ -32,18 +32,21 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     key = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     known: OrderedDict[str, Verdict] = ctx.state.setdefault("verdicts", OrderedDict())
     if key not in known:
-        joint = _joint(args, recipe.active, ctx)
+        places = by_id([source.id for source in recipe.active])
+        active = [recipe.active[place] for place in places]
+        joint = _joint(args, active, ctx)
         if joint is None:
             return {"missing": True}
-        known[key] = Verdict(joint, _wanted(args, recipe))
+        known[key] = Verdict(joint, _wanted(args, recipe, active, places))
     _use(known, key)
     known[key].advance(float(args.get("within", 0.0)))
     ctx.check()
     return known[key].told()
 
 
-def _wanted(args: Mapping[str, Any], recipe: Recipe) -> Wanted:
-    active = recipe.active
+def _wanted(
+    args: Mapping[str, Any], recipe: Recipe, active: Sequence[Source], places: Sequence[int]
+) -> Wanted:
     return Wanted(
         ids=[source.id for source in active],
         titles=[str(args["titles"][source.id]) for source in active],
@@ -54,6 +57,7 @@ def _wanted(args: Mapping[str, Any], recipe: Recipe) -> Wanted:
         base=recipe.base.get("repo", ""),
         family=str(args.get("family") or ""),
         which="all" if args.get("which") == "all" else "some",
+        places=places,
     )
 
 
