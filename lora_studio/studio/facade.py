@@ -49,6 +49,7 @@ class Studio(Moderating):
         studio.librarian.start()
         studio._janitor.start()
         worker.submit(studio._describe(settings.base_model))  # so that the first run is quick
+        worker.submit(Job("verdict", {}, "figures"))
         return studio
 
     def close(self) -> None:

@@ -2,6 +2,6 @@
 
 from lora_studio.composition.verdict.controls import random_adapter
 from lora_studio.composition.verdict.joint import join
-from lora_studio.composition.verdict.verdict import Verdict, Wanted, by_id, verdict
+from lora_studio.composition.verdict.verdict import Verdict, Wanted, by_id, verdict, warm
 
-__all__ = ["Verdict", "Wanted", "by_id", "join", "random_adapter", "verdict"]
+__all__ = ["Verdict", "Wanted", "by_id", "join", "random_adapter", "verdict", "warm"]

@@ -24,7 +24,7 @@ from lora_studio.rank_units.similarity import SHARED_SEED, SHARED_SEED_WARNING, 
 from lora_studio.rank_units.statistics import gather
 
 Which = Literal["some", "all"]
-SLOW = 1.5
+SLOW: Mapping[Which, float] = {"some": 0.5, "all": 5.0}
 """Seconds of trying beyond which only running a method tells."""
 LARGE = 4e6
 """Work, as `cores.WORK`, from which one module is tried before the others."""
@@ -95,6 +95,7 @@ class Verdict:
         chosen = dict(self.wanted.params)
         rank = int(chosen.get("rank") or self.largest)
         others = [(m, params_of(m, rank)) for m in methods if m.name != self.method.name]
+        others.reverse()
         others.sort(key=lambda item: _place(*item))
         return [(self.method, chosen), *others]
 
@@ -122,7 +123,7 @@ class Verdict:
             row_of(self.bench.only(names[:1]), method, params)
             _SPENT[key] = (time.process_time() - start) * len(names)
         spent = _SPENT[key]
-        if spent < SLOW:
+        if spent < SLOW[self.wanted.which]:
             return None
         note = f"Trying it alone takes about {spent:.0f} s with so many units: run it to know."
         return Row(method.name, method.title, method.kind, "run", params, note=note)
@@ -216,11 +217,21 @@ class Verdict:
         return float(np.mean(scores)) if scores else 0.0
 
 
-def _place(method: Method, params: Mapping[str, Any]) -> tuple[bool, bool]:
-    """What is known at once comes first: what cannot be tried, then what treats all alike."""
+def _place(method: Method, params: Mapping[str, Any]) -> tuple[bool, bool, bool]:
+    """What is known soonest comes first: what cannot be tried, then what treats all alike, and of
+    that the top of the menu; the end of the menu is quicker than its middle."""
     given = method.checked(params)
     tried = method.kind == "merging" and not method.tunes(given)
-    return tried, tried and not nature(method.name, given).alike
+    slow = tried and not nature(method.name, given).alike
+    return tried, slow, bool(method.group)
+
+
+def warm() -> None:
+    """Finds the nature of every merge, so that the first verdict need not."""
+    for method in METHODS:
+        given = method.checked(params_of(method, 1))
+        if method.kind == "merging" and not method.tunes(given):
+            nature(method.name, given)
 
 
 def _first_of_each(methods: Sequence[Method]) -> list[Method]:

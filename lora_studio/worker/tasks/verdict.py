@@ -11,7 +11,7 @@ from typing import Any
 
 from lora_studio.composition import Recipe
 from lora_studio.composition.recipe import Source
-from lora_studio.composition.verdict import Verdict, Wanted, by_id, join
+from lora_studio.composition.verdict import Verdict, Wanted, by_id, join, warm
 from lora_studio.composition.verdict.joint import Joint
 from lora_studio.gallery.statistics import Statistics
 from lora_studio.worker.job import JobContext
@@ -24,9 +24,12 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     """args: recipe, digests {id: digest of the stored file}, titles {id: title}, root (folder of
     the statistics), family of the base ("" unknown), which ("some" or "all"), within (seconds).
 
-    Asked again with the same arguments, it goes on where it stopped. Returns `Verdict.told()`, or
-    {missing: True} where statistics are lacking.
+    Asked again with the same arguments, it goes on where it stopped; without a recipe it only gets
+    ready. Returns `Verdict.told()`, or {missing: True} where statistics are lacking.
     """
+    if "recipe" not in args:
+        warm()
+        return {}
     recipe = Recipe.from_dict(args["recipe"])
     asked = {name: args.get(name) for name in ("recipe", "digests", "family", "which")}
     key = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
