@@ -86,8 +86,8 @@ class GroupedRows:
         groups: (first row, row behind the last, module name -> update), in the order of the rows;
             rows outside every group belong to the base model.
         rows: size of the batch.
-        stacks: module name -> factors of all groups in one tensor, None where they cannot be stacked;
-            kept from one pass with the same updates, in whatever rows, to the next.
+        stacks: module name -> factors of all groups in one tensor, None where they cannot be
+            stacked; kept from one pass with the same updates, in whatever rows, to the next.
     """
 
     groups: tuple[tuple[int, int, Mapping[str, Update]], ...]
