@@ -92,8 +92,9 @@ def test_all_methods_are_ranked_on_demand_and_controls_go_to_compare(page: Page)
     assert "run it to know" in page.locator(".ls-verdict-untold").inner_text()
     page.get_by_role("button", name="Add controls to Compare").click()
     page.get_by_role("button", name="Open Compare").click()
-    chips = page.locator(".ls-columns-list .ls-basket-title").all_inner_texts()
-    assert "Random numbers" in chips
+    titles = page.locator(".ls-columns-list .ls-basket-title")
+    titles.filter(has_text="Random numbers").wait_for()
+    chips = titles.all_inner_texts()
     assert len([title for title in chips if title in THREE]) == 1
 
 
@@ -106,7 +107,9 @@ def test_heat_tells_other_measures(page: Page):
     assert "Opposite signs" in (page.locator(".ls-heat").get_attribute("aria-label") or "")
 
 
-def test_a_verdict_that_takes_time_says_how_far_it_is_and_an_error_can_be_asked_again(page: Page):
+def test_a_verdict_that_takes_time_says_how_far_it_is_and_an_error_can_be_asked_again(
+    page: Page, console_errors: list[str]
+):
     answers = [
         {"ready": False, "fraction": 0.4, "message": "comparing 2 adapters, the first time"},
         None,
@@ -131,6 +134,7 @@ def test_a_verdict_that_takes_time_says_how_far_it_is_and_an_error_can_be_asked_
     page.unroute("**/studio/api/verdict")
     page.get_by_role("button", name="Ask again").click()
     page.wait_for_selector(READY)
+    assert "400" in console_errors.pop()
 
 
 def test_hostile_titles_are_only_text_and_a_phone_shows_it_all(url: str, new_page: NewPage):
