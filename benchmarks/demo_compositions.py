@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import _text_tables
 import torch
 
 from lora_studio.adapter import Adapter
@@ -259,68 +260,6 @@ def groups(bench: Bench, demos: Mapping[str, Demo], tuning: bool) -> Iterator[Gr
                             [stranger])  # fmt: skip
 
 
-def cell(row: Mapping[str, Any], most: int) -> str:
-    if "refused" in row:
-        return "refused"
-    larger = "‡" if row.get("rank", 0) > most else ""
-    return f"{row['rate']:.2f}{larger} ({row['low']:.2f}–{row['high']:.2f})"
-
-
-def table(columns: Mapping[str, Mapping[str, Mapping[str, Any]]], most: int) -> str:
-    """Markdown: a row per method, a column per group. The best merge within the rank is bold."""
-    labels = list(dict.fromkeys(label for rows in columns.values() for label in rows))
-    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    best = {
-        name: max((r["rate"] for r in rows.values() if 0 < r.get("rank", 0) <= most), default=0)
-        for name, rows in columns.items()
-    }
-    for label in labels:
-        cells = []
-        for name, rows in columns.items():
-            row = rows.get(label)
-            text = cell(row, most) if row else ""
-            mine = row and 0 < row.get("rank", 0) <= most and row["rate"] == best[name] > 0
-            cells.append(f"**{text}**" if mine else text)
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def document(columns: Mapping[str, Group], found: Mapping[str, Results]) -> str:
-    """The whole document, as Markdown."""
-    members = [f"- **{k}**: {', '.join(g.adapters)}" for k, g in columns.items()]
-    rank = max(a.max_rank for g in columns.values() for a in g.adapters.values())
-    prompts = next(iter(found.values())).prompts
-    pieces = [DOCUMENT.format(prompts=prompts, members="\n".join(members), rank=rank)]
-    parts = (
-        ("At the rank of one source", ", k=2r", rank, False),
-        ("At twice that rank", ", k=r", 2 * rank, False),
-        ("Chained tasks: no adapter was trained for them", ", k=r", 2 * rank, True),
-    )
-    for title, without, most, chained in parts:
-        shown = {
-            key: {n: r for n, r in result.rows.items() if not n.endswith(without)}
-            for key, result in found.items()
-            if key.startswith("chained") == chained
-        }
-        if shown:
-            pieces.append(f"## {title}\n\n{table(shown, most)}\n")
-    return "\n".join(pieces)
-
-
-DOCUMENT = """# Compositions of the demo adapters, measured
-
-Written by `python benchmarks/demo_compositions.py --write`. Exact match on up to {prompts} held-out
-prompts of each task, with 95 % Wilson intervals; they cover the choice of prompts, not of training
-seeds. Every source has rank {rank}. Strengths are chosen on sample prompts of the sources, which
-are never test prompts, wherever a method can. In bold the best merge of a column within the rank of
-the table; ‡ marks a result of a larger rank. The random adapter of the groups is another member of
-the group, drawn for each prompt; of the chained tasks, one outsider. Defaults were chosen on groups
-of other tasks (`--tuning`).
-
-{members}
-"""
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--prompts", type=int, default=100, help="test prompts of each task")
@@ -334,12 +273,15 @@ def main() -> None:
     demos = {name: read_set(name, Settings().demo_adapters_dir) for name in SETS}
     columns = {g.key: g for g in groups(bench, demos, options.tuning)}
     columns = {k: g for k, g in columns.items() if k.startswith(options.only)}
-    found: dict[str, Results] = {}
+    found: dict[str, _text_tables.Rows] = {}
     for key, group in columns.items():
         name = key.replace(" ", "-")
-        found[key] = Results(options.out / f"{name}.json", options.prompts)
-        column(bench, group, found[key])
-    text = document(columns, found)
+        results = Results(options.out / f"{name}.json", options.prompts)
+        column(bench, group, results)
+        found[key] = results.rows
+    members = {key: group.adapters for key, group in columns.items()}
+    rank = max(a.max_rank for adapters in members.values() for a in adapters.values())
+    text = _text_tables.document(members, found, rank, options.prompts)
     if options.write:
         (TEXT / "COMPOSITIONS.md").write_text(text, encoding="utf-8")
     print(text)

@@ -38,7 +38,6 @@ PATIENCE = 60.0
 REPEATS = 3
 """The median is told; a merge that takes longer than SLOW seconds is timed once."""
 SLOW = 8.0
-NEED_A_MODEL = ("preset", "auto")
 Sizes = dict[str, tuple[int, int]]
 
 
@@ -202,7 +201,7 @@ def one(method: str, paths: list[Path], folder: Path) -> dict[str, float | str]:
 
 
 def rows(shape: str, paths: list[Path], folder: Path, peft: bool) -> Iterator[str]:
-    names = [m.name for m in METHODS if m.kind == "merging" and m.name not in NEED_A_MODEL]
+    names = [m.name for m in METHODS if m.kind == "merging" and not m.needs_samples]
     jobs = [(name, paths) for name in names]
     jobs.append(("lego", paths * 4))
     jobs += [(name, paths) for name in PEERS if peft or "peft" not in name]

@@ -13,7 +13,8 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from demo_compositions import SETS, TUNED, Bench, cell, read_set
+from _text_tables import cell
+from demo_compositions import SETS, TUNED, Bench, read_set
 
 from lora_studio.adapter import Adapter
 from lora_studio.composition import Merged, compose

@@ -18,6 +18,7 @@ _HOMES = {
     "Recipe": "lora_studio.composition",
     "compose": "lora_studio.composition",
     "methods": "lora_studio.composition",
+    "verdict": "lora_studio.composition.verdict",
     "load_adapter": "lora_studio.formats",
     "save_adapter": "lora_studio.formats",
     "Gallery": "lora_studio.gallery",

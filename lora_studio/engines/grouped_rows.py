@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -85,8 +86,8 @@ class GroupedRows:
         groups: (first row, row behind the last, module name -> update), in the order of the rows;
             rows outside every group belong to the base model.
         rows: size of the batch.
-        stacks: module name -> factors of all groups in one tensor, kept from one pass of the same
-            plans to the next; None where they cannot be stacked.
+        stacks: module name -> factors of all groups in one tensor, None where they cannot be
+            stacked; kept from one pass with the same updates, in whatever rows, to the next.
     """
 
     groups: tuple[tuple[int, int, Mapping[str, Update]], ...]
@@ -96,7 +97,7 @@ class GroupedRows:
     def add(self, name: str, module: nn.Module, x: Tensor, out: Tensor) -> Tensor | None:
         """Adds each group's update to its rows of `out`, in place; those of a linear layer at once
         where the groups are of one size."""
-        if len(self.groups) > 1 and isinstance(module, nn.Linear) and x.shape[0] == self.rows:
+        if self._even and isinstance(module, nn.Linear) and x.shape[0] == self.rows:
             stack = self._stack(name)
             if stack and out.is_contiguous() and out.dtype == stack.A.dtype == x.dtype:
                 groups = len(self.groups)
@@ -121,18 +122,17 @@ class GroupedRows:
 
     def _stack(self, name: str) -> Stack | None:
         if name not in self.stacks:
-            self.stacks[name] = (
-                _stacked([g[2].get(name) for g in self.groups]) if self._even else None
-            )
+            self.stacks[name] = _stacked([pieces.get(name) for _, _, pieces in self.groups])
         return self.stacks[name]
 
-    @property
+    @cached_property
     def _even(self) -> bool:
-        """Whether the groups are of one size and every row is in one."""
+        """Whether there are several groups of one size, with every row in one of them."""
+        if len(self.groups) < 2:
+            return False
         size = self.groups[0][1] - self.groups[0][0]
-        return all(g[:2] == (i * size, (i + 1) * size) for i, g in enumerate(self.groups)) and (
-            size * len(self.groups) == self.rows
-        )
+        places = [(first, behind) for first, behind, _ in self.groups]
+        return places == [(at, at + size) for at in range(0, self.rows, size)]
 
 
 def _stacked(pieces: Sequence[Update | None]) -> Stack | None:

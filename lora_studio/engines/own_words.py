@@ -24,8 +24,7 @@ def own_words(
     free = Sampling(temperature=1.0, max_new_tokens=LONGEST)
     room = min(LONGEST, engine.max_tokens - len(start))
     slots = [Slot(Row(str(i), "", sampling=free, seed=seed + i), start, room) for i in range(count)]
-    never: Callable[[], None] = lambda: None  # noqa: E731
-    engine.decoder.run(slots, lambda changed: None, check or never)
+    engine.decoder.run(slots, lambda changed: None, check or (lambda: None))
     return [start + slot.made for slot in slots if slot.stop != "invalid" and len(slot.made) > 1]
 
 

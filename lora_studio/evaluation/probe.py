@@ -105,7 +105,9 @@ class EngineProbe:
             agreed = self._agreed(present, everyone) if together <= 1 else None
             share = len(agreed) / len(present) if agreed is not None else None
             all_at_once = share is not None and share >= together
-            texts = self._texts(sources, guests, (agreed or set()) if all_at_once else set())
+            texts = self._texts(
+                sources, guests, everyone, (agreed or set()) if all_at_once else set()
+            )
             walk = TextWalk(self._engine, [*texts, *self._guarded(guard)], start, sequential)
             walk.run(fit, self._progress, self._check)
         return Walked(len(present), share, all_at_once)
@@ -156,11 +158,11 @@ class EngineProbe:
         self,
         sources: Sequence[tuple[Adapter, float]],
         guests: Mapping[str, str],
+        everyone: RowPlan,
         agreed: set[Sample],
     ) -> list[Text]:
         """The samples of these sources, each under its source alone or, if agreed, under all."""
         found: list[Text] = []
-        everyone = RowPlan(tuple((guests[a.id], strength) for a, strength in sources))
         for place, (adapter, strength) in enumerate(sources):
             alone = RowPlan(((guests[adapter.id], strength),))
             for sample in self._samples:

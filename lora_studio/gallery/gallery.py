@@ -26,6 +26,7 @@ from lora_studio.gallery.finder import Finder
 from lora_studio.gallery.ingest import describe
 from lora_studio.gallery.moderated import Allowance, Moderated, Review, Visibility, reports
 from lora_studio.gallery.presence import Presence
+from lora_studio.gallery.statistics import Statistics
 from lora_studio.gallery.store import Store
 from lora_studio.gallery.tables import DATABASE, FOLDER
 from lora_studio.gallery.twins import Twin, twins
@@ -65,6 +66,7 @@ class Gallery(Moderated):
         self._blobs = blobs
         self._cosines: dict[tuple[str, str], float] = {}
         self._pictures = pictures
+        self.statistics = Statistics(blobs.root.parent / "statistics")
         self._presence = presence
 
     @classmethod
@@ -115,7 +117,7 @@ class Gallery(Moderated):
 
     def tidy(self) -> None:
         """What opening does, once more: for a studio that runs for months."""
-        clear_leftovers(self._store, (self._blobs, self._pictures))
+        clear_leftovers(self._store, (self._blobs, self._pictures, self.statistics))
         examine(self._store, self._blobs)
 
     def add(
@@ -261,17 +263,14 @@ class Gallery(Moderated):
         """Test prompts stored with an adapter: [{"prompt", "target"}], empty if it has none."""
         return self._store.tests(self._live(adapter_id).id)
 
-    def damaged(self) -> list[Entry]:
-        """Adapters no search finds because their file is missing or altered."""
-        return self._finder.damaged()
-
     def purge(self, adapter_id: str, by: str = "") -> Entry:
         """Removes an adapter for good, deleted or not: its row and, at once, its files.
 
         Files that another adapter shares stay. There is no way back but a copy of the gallery.
         """
         entry = self.get(adapter_id)
-        gone = [(self._blobs, self._finder.blob(entry.id)), (self._pictures, entry.thumbnail)]
+        sha = self._finder.blob(entry.id)
+        gone = [(self._blobs, sha), (self.statistics, sha), (self._pictures, entry.thumbnail)]
         with self._store.write() as connection:
             self._store.remove(connection, entry.id, by, "purge")
             connection.execute(delete(reports).where(reports.c.adapter_id == entry.id))

@@ -35,6 +35,14 @@ class Searchable(Records):
             raise NotFound(f"The adapter '{name[:12]}' has just been removed.")
         return found
 
+    def digest(self, adapter_id: str) -> str:
+        """Digest of an adapter's stored file, which is not looked at."""
+        return self._finder.blob(self.get(adapter_id).id)
+
+    def damaged(self) -> list[Entry]:
+        """Adapters no search finds because their file is missing or altered."""
+        return self._finder.damaged()
+
     def has(self, adapter_id: str) -> bool:
         """Whether an adapter of this whole id is here and not deleted."""
         known = self._finder.find(adapter_id)

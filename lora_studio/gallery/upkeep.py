@@ -7,7 +7,8 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Protocol
 
 from lora_studio.errors import LoraStudioError, StorageFull
 from lora_studio.gallery.blobs import BlobStore
@@ -28,6 +29,14 @@ SAMPLE_FILES = 500
 """How many of them, at most."""
 
 
+class Sweepable(Protocol):
+    """Files that are named after digests."""
+
+    def sweep(self, keep: Collection[str], grace_seconds: float, *, alone: bool = False) -> int:
+        """Deletes those that are not needed; returns how many."""
+        ...
+
+
 def check_database(store: Store) -> None:
     """Refuses a database that SQLite finds damaged."""
     found = store.check()
@@ -41,7 +50,7 @@ def check_database(store: Store) -> None:
 
 def clear_leftovers(
     store: Store,
-    files: Sequence[BlobStore],
+    files: Sequence[Sweepable],
     orphan_grace: float = ORPHAN_GRACE,
     tombstone_grace: float = TOMBSTONE_GRACE,
     *,
@@ -60,7 +69,7 @@ def clear_leftovers(
         log.warning("deleted adapters could not be removed: %s", error)
 
 
-def _sweep(store: Store, files: Sequence[BlobStore], grace: float, alone: bool) -> None:
+def _sweep(store: Store, files: Sequence[Sweepable], grace: float, alone: bool) -> None:
     with store.write() as connection:  # nothing is between its rename and its commit
         kept = store.blobs(connection)
         for blobs in files:

@@ -30,22 +30,27 @@ def shared_seed_score(modules: Sequence[LoraFactors | None]) -> float:
     Near 0 for adapters trained from their own seeds; near 1 when they started from the same random
     A. Then units cluster by rank index, which says nothing about what they do.
     """
-    gaps = []
     present = [m for m in modules if m is not None]
-    for left, right in combinations(present, 2):
-        if left.rank != right.rank or left.rank < 2:
+    ranks = [m.rank for m in present]
+    if len(present) < 2:
+        return 0.0
+    rows = np.concatenate([m.A for m in present]).astype(np.float64)
+    return alike_by_index(rows @ rows.T, ranks)
+
+
+def alike_by_index(gram: np.ndarray, ranks: Sequence[int]) -> float:
+    """`shared_seed_score` from the inner products (R, R) of all rows of A, one adapter's after
+    another's; `ranks` says how many are whose."""
+    norms = np.sqrt(np.maximum(np.diag(gram), 0.0))
+    norms = np.where(norms > 0, norms, 1.0)
+    cosines = np.abs(gram) / np.outer(norms, norms)
+    starts = np.cumsum([0, *ranks])
+    gaps = []
+    for i, j in combinations(range(len(ranks)), 2):
+        rank = ranks[i]
+        if rank != ranks[j] or rank < 2:
             continue
-        cosines = np.abs(_cosines(left.A, right.A))  # (r, r)
-        same = float(np.diag(cosines).mean())
-        other = float((cosines.sum() - np.trace(cosines)) / (left.rank * (left.rank - 1)))
-        gaps.append(max(0.0, same - other))
+        block = cosines[starts[i] : starts[i + 1], starts[j] : starts[j + 1]]
+        same, whole = float(np.trace(block)), float(block.sum())
+        gaps.append(max(0.0, same / rank - (whole - same) / (rank * (rank - 1))))
     return float(np.mean(gaps)) if gaps else 0.0
-
-
-def _cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    def unit(rows: np.ndarray) -> np.ndarray:
-        rows = rows.astype(np.float64)
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)
-        return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
-
-    return unit(left) @ unit(right).T

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from lora_studio.errors import InvalidRequest, NotFound
 from lora_studio.gallery import Gallery
 from lora_studio.studio.access import Access
 from lora_studio.studio.composing import Composer
-from lora_studio.studio.flow import Flow, Steps
+from lora_studio.studio.flow import Event, Flow, Steps
 from lora_studio.studio.permissions import Actor
+from lora_studio.worker.job import Job
 
 ALIKE = 0.95
 """Cosine of two adapters' vectors above which they count as doing the same."""
@@ -25,11 +27,15 @@ class Columns:
     """Resolves column requests against the gallery.
 
     Requests: {"kind": "base"}, {"kind": "adapter", "id", "weight": 1.0}, {"kind": "random"},
-    {"kind": "recipe", "recipe": {...}}, the last three with an optional "title".
+    {"kind": "noise", "id"}, {"kind": "recipe", "recipe": {...}}, the last with an optional "title".
+
+    Args:
+        scratch: folder for adapters that are made for one comparison.
     """
 
-    def __init__(self, gallery: Gallery, composer: Composer, access: Access) -> None:
+    def __init__(self, gallery: Gallery, composer: Composer, access: Access, scratch: Path) -> None:
         self._gallery = gallery
+        self._scratch = scratch
         self._access = access
         self._composer = composer
 
@@ -49,6 +55,8 @@ class Columns:
                 columns.append(self._adapter(str(request["id"]), _weight(request)))
             elif kind == "random":
                 columns.append(self._random(base, used, seed, actor))
+            elif kind == "noise":
+                columns.append((yield from self._noise(flow, str(request["id"]), seed)))
             elif kind == "recipe":
                 recipe = self._composer.full_ids(Recipe.from_dict(request["recipe"]))
                 if recipe.modality == "image":
@@ -78,6 +86,18 @@ class Columns:
         path = str(self._gallery.blob_path(entry.id))
         terms = ((entry.id, 1.0),)
         return Column(f"Random: {entry.title}", "control", terms, blobs={entry.id: path})
+
+    def _noise(self, flow: Flow, adapter_id: str, seed: int) -> Generator[Event, None, Column]:
+        """A control: random numbers of an adapter's modules, ranks and norms."""
+        entry = self._gallery.get(adapter_id)
+        name = f"noise-{self._gallery.digest(entry.id)}-{seed}"
+        out = self._scratch / "noise" / f"{name}.safetensors"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        like = str(self._gallery.blob_path(entry.id))
+        args = {"like": like, "seed": seed, "out": str(out)}
+        yield from flow.run(Job("random_adapter", args, "figures"))
+        detail, terms = f"control, like {entry.title}", ((name, 1.0),)
+        return Column(f"Random numbers (seed {seed})", detail, terms, blobs={name: str(out)})
 
     def _with_parents(self, named: set[str]) -> set[str]:
         entries = [self._gallery.get(name) for name in named]
@@ -137,7 +157,7 @@ def _weight(request: Mapping[str, Any]) -> float:
 
 def named(requests: Sequence[Mapping[str, Any]]) -> set[str]:
     """Ids of adapters that the requests name themselves."""
-    found = {str(r["id"]) for r in requests if r.get("kind") == "adapter"}
+    found = {str(r["id"]) for r in requests if r.get("kind") in ("adapter", "noise")}
     for request in requests:
         if request.get("kind") == "recipe":
             found |= {str(s.get("id")) for s in request["recipe"].get("sources", [])}

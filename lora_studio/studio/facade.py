@@ -33,7 +33,7 @@ class Studio(Reopening):
 
     def __init__(self, settings: Settings, gallery: Gallery, worker: Worker) -> None:
         super().__init__(settings, gallery, worker)
-        columns = Columns(gallery, self._composer, self._access)
+        columns = Columns(gallery, self._composer, self._access, self.scratch)
         self._grids = Grids(self._composer, columns, self._renderer)
         self._janitor = Janitor(settings, gallery)
         self._comparer = Comparer(settings, gallery, self.librarian, columns, self._renderer)
@@ -49,6 +49,7 @@ class Studio(Reopening):
         studio.librarian.start()
         studio._janitor.start()
         worker.submit(studio._describe(settings.base_model))  # so that the first run is quick
+        worker.submit(Job("verdict", {}, "figures"))
         return studio
 
     def close(self) -> None:

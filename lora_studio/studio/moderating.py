@@ -8,15 +8,15 @@ from typing import Any
 from lora_studio.errors import InvalidRequest, NotFound
 from lora_studio.gallery import Entry
 from lora_studio.studio import permissions
-from lora_studio.studio.at_once import AtOnce
 from lora_studio.studio.permissions import Actor
+from lora_studio.studio.verdicts import Judging
 
 LONGEST = {"title": 120, "description": 2000, "licence": 200, "contributor": 200}
 LISTS = {"tags": (32, 60), "trigger_words": (32, 200), "samples": (64, 2000)}
 LONGEST_REASON = 1000
 
 
-class Moderating(AtOnce):
+class Moderating(Judging):
     """The part of a studio where people answer for adapters."""
 
     def who_am_i(self, *, actor: Actor | None = None) -> dict[str, Any]:

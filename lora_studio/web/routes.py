@@ -31,6 +31,7 @@ from lora_studio.web.identity import seat
 from lora_studio.web.island import ISLANDS_DIR
 from lora_studio.web.jobs import UNKNOWN_ERROR
 from lora_studio.web.people_routes import Handler
+from lora_studio.web.session import recipe_of
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +102,13 @@ def _search(studio: Any, request: Request) -> Any:
 def _hint(studio: Any, request: Request) -> Any:
     query = request.query_params
     return studio.hint_for(query.get("prompt", "")[:4000], query.get("base") or "")
+
+
+def _verdict(studio: Any, request: Request) -> Any:
+    body = request.state.body
+    session, default = body.get("session"), str(body.get("base") or "")[:500]
+    recipe = recipe_of(session if isinstance(session, dict) else {}, default)
+    return studio.peek_verdict(recipe, "all" if body.get("all") is True else "some")
 
 
 def _votes(studio: Any, request: Request) -> Any:
@@ -232,6 +240,7 @@ def routes(studio: Any, maps: MapFiles) -> list[BaseRoute]:
         route("/api/votes", _votes),
         route("/api/votes", _vote, "POST"),
         route("/api/hint", _hint),
+        route("/api/verdict", _verdict, "POST"),
         route("/api/adapter/{id}", lambda s, r: s.get_adapter(r.path_params["id"])),
         route("/api/recipe/{id}", lambda s, r: s.get_recipe(r.path_params["id"])),
         *(route(*row) for row in people_routes.TABLE),

@@ -88,6 +88,8 @@ def columns_of(session: Session | None, studio: Any, base: str) -> list[dict[str
             columns.append({"kind": "adapter", "id": str(column["id"]), "title": title})
         elif kind == "random":
             columns.append({"kind": "random", "title": title})
+        elif kind == "noise":
+            columns.append({"kind": "noise", "id": str(column["id"])})
         elif kind == "composition":
             recipe = studio.get_recipe(str(column["recipe_id"]))["recipe"]
             columns.append({"kind": "recipe", "recipe": recipe, "title": title})
@@ -103,7 +105,9 @@ def test_sources_of(session: Session | None) -> list[str]:
     A composition has no tests of its own, so its parents stand for it.
     """
     rows = [*((session or {}).get("basket") or [])[:MAX_BASKET]]
-    rows += [c for c in (session or {}).get("columns") or [] if c.get("kind") != "random"]
+    rows += [
+        c for c in (session or {}).get("columns") or [] if c.get("kind") not in ("random", "noise")
+    ]
     ids: list[str] = []
     for row in rows:
         own = [row["id"]] if row.get("id") else []

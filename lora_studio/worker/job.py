@@ -13,7 +13,7 @@ from lora_studio import errors
 from lora_studio.errors import Cancelled, LoraStudioError, WorkerFailed
 from lora_studio.refusals import MEANINGS
 
-Lane = Literal["light", "model", "reader"]
+Lane = Literal["light", "model", "figures", "reader"]
 
 Event = dict[str, Any]
 """{"type": "queued", "position"} | {"type": "started"} | {"type": "progress", "fraction" (0..1 or
@@ -30,8 +30,9 @@ class Job:
     Args:
         kind: name of the task that handles it.
         args: JSON-able arguments; large values are given as file paths.
-        lane: "light" for short work without a base model, "model" for what needs one, "reader" for
-            what looks into untrusted files: a confined process that does one job and ends.
+        lane: "light" for short work without a base model, "model" for what needs one, "figures" for
+            verdicts, which must wait for neither, "reader" for what looks into untrusted files: a
+            confined process that does one job and ends.
         deadline: seconds it may take once started; None is the worker's default.
     """
 
@@ -69,6 +70,12 @@ class JobHandle:
     def finished(self) -> bool:
         """Whether the last event is there."""
         return self._last
+
+    @property
+    def latest(self) -> Event | None:
+        """The event that came last, if there is one."""
+        with self._changed:
+            return self._events[-1] if self._events else None
 
     def publish(self, event: Event) -> None:
         """For workers: adds an event; nothing follows a last one."""

@@ -35,7 +35,7 @@ class Lane:
     """Runs jobs one after another in one child.
 
     Args:
-        name: "light", "model" or "reader".
+        name: "light", "model", "figures" or "reader".
         argv, env: the child, see Supervisor.
         deadline: seconds a job may take, unless it says otherwise.
         accept_seconds: time for the child to begin a job it was sent.

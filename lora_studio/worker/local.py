@@ -1,4 +1,4 @@
-"""The worker of one machine: three lanes, each one child process of this one."""
+"""The worker of one machine: four lanes, each one child process of this one."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ SECRETS = ("OAUTH_CLIENT_SECRET", "LORA_STUDIO_OIDC_CLIENT_SECRET")
 
 
 class LocalWorker:
-    """A light and a model lane, so that a search never waits behind a generation, and one whose
-    child reads one untrusted file and ends.
+    """A light and a model lane, so that a search never waits behind a generation; one for verdicts,
+    which wait for neither and never keep a search waiting; and one whose child reads one untrusted
+    file and ends.
 
     Args:
         settings: data folder, device and default deadline.

@@ -87,10 +87,16 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def new_page(browser: Browser) -> Iterator[NewPage]:
+def console_errors() -> list[str]:
+    """What the browser complained of; a test that provokes a complaint takes it out."""
+    return []
+
+
+@pytest.fixture
+def new_page(browser: Browser, console_errors: list[str]) -> Iterator[NewPage]:
     """Opens a page on an address; at the end nothing may have been wrong or fetched from afar."""
     contexts: list[BrowserContext] = []
-    errors: list[str] = []
+    errors = console_errors
     requests: list[str] = []
 
     def open_page(address: str, width: int = 1440, height: int = 900, **options: object) -> Page:

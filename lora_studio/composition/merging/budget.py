@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -94,6 +94,11 @@ def summed(stack: Stack, most: int | None = None) -> Spectrum:
     return spectrum_of(*stack.concatenated(), most)
 
 
+def of_several(merge: Merge) -> Merge:
+    """`merge`, and what only one adapter has stays as it is."""
+    return lambda stack, most: (merge if len(stack.modules) > 1 else summed)(stack, most)
+
+
 def merge_within(
     inputs: Inputs,
     merge: Merge,
@@ -120,8 +125,7 @@ def merge_within(
         found = modules_of(inputs, stacks, lambda stack: merge(stack, None).s)
         total = sum(budget.asked(stack) for stack in stacks.values())
         ranks = shared_out(found, total)
-        ordered = sorted(ranks.values())
-        notes = (f"Ranks {ordered[0]} to {ordered[-1]} per module, {sum(ordered)} in all.",)
+        notes = (ranks_note(ranks.values()),)
 
     def cut(stack: Stack) -> tuple[np.ndarray, np.ndarray]:
         if budget.kind in ("fixed", "shared"):
@@ -133,6 +137,11 @@ def merge_within(
     merged = merge_modules(inputs, cut, dense=dense)
     adapter, said = apply_scale(merged, inputs, scale, auto_scale)
     return Merged(adapter, (*notes, *said))
+
+
+def ranks_note(ranks: Collection[int]) -> str:
+    """What a person should know of ranks that differ between modules."""
+    return f"Ranks {min(ranks)} to {max(ranks)} per module, {sum(ranks)} in all."
 
 
 def shared_out(spectra: Mapping[str, np.ndarray], total: int) -> dict[str, int]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from lora_studio.composition.merging.modules import merge_modules
-from lora_studio.composition.method import Help, Inputs, Range, method
+from lora_studio.composition.merging.params import AutoScale, Scale
+from lora_studio.composition.method import Inputs, method
 from lora_studio.composition.plan import Merged
 from lora_studio.composition.scale import apply_scale
 
@@ -14,8 +13,8 @@ from lora_studio.composition.scale import apply_scale
 def cat(
     inputs: Inputs,
     *,
-    scale: Annotated[float, Range(0.0, 4.0, 0.05, "Strength of the whole result")] = 1.0,
-    auto_scale: Annotated[bool, Help("Choose the strength on sample prompts")] = False,
+    scale: Scale = 1.0,
+    auto_scale: AutoScale = False,
 ) -> Merged:
     """Stacks all ranks side by side, which is exactly the weighted sum of the updates.
 

@@ -4,10 +4,12 @@ that pull against the majority out of the mean."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
+Ballot = Literal["total", "frequency"]
 Combine = Callable[[Iterable[np.ndarray], Sequence[float]], np.ndarray]
 """Arrays of one shape, which may be gone through more than once, and a weight for each -> one."""
 
@@ -24,7 +26,7 @@ def elect(
     arrays: Iterable[np.ndarray],
     weights: Sequence[float],
     *,
-    votes: Literal["total", "frequency"] = "total",
+    votes: Ballot = "total",
     undecided: float = 0.0,
 ) -> np.ndarray:
     """sum_i w_i x_i over the x_i of the elected sign, divided by how many there are (at least 1).
@@ -48,3 +50,8 @@ def elect(
         tally += np.where(agrees, x.dtype.type(weight) * x, x.dtype.type(0))
         count += agrees
     return tally / np.maximum(count, 1)
+
+
+def peft_election(votes: Ballot) -> Combine:
+    """`elect` as PEFT holds it: where votes are even, the sign is positive."""
+    return partial(elect, votes=votes, undecided=1.0)

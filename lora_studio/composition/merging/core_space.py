@@ -12,7 +12,7 @@ from lora_studio.composition.merging.budget import (
     Budget,
     Spectrum,
     merge_within,
-    summed,
+    of_several,
 )
 from lora_studio.composition.merging.modules import Stack
 from lora_studio.composition.method import Inputs
@@ -86,8 +86,6 @@ def merge_cores(
     """
 
     def of(stack: Stack, most: int | None) -> Spectrum:
-        if len(stack.modules) == 1:
-            return summed(stack, most)
         return merge(core_of(stack), stack.ranks)
 
-    return merge_within(inputs, of, budget, scale, auto_scale)
+    return merge_within(inputs, of_several(of), budget, scale, auto_scale)

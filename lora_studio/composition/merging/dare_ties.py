@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from lora_studio.composition.merging.combine import elect
+from lora_studio.composition.merging.combine import peft_election
 from lora_studio.composition.merging.factor_space import merge_factors
 from lora_studio.composition.merging.params import AutoScale, KeptAtRandom, Scale, Votes
 from lora_studio.composition.merging.sparsify import drop_random
@@ -35,7 +33,10 @@ def dare_ties(
     the entries of that sign. PEFT's `dare_ties`, given the same masks. `dare_delta` with `elect`
     does this on updates.
     """
-    combine = partial(elect, votes=majority_sign_method, undecided=1.0)
     return merge_factors(
-        inputs, scale, auto_scale, lambda factor, rng: drop_random(factor, density, rng), combine
+        inputs,
+        scale,
+        auto_scale,
+        lambda factor, rng: drop_random(factor, density, rng),
+        peft_election(majority_sign_method),
     )

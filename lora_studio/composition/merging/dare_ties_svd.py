@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from lora_studio.composition.merging.budget import Budget
-from lora_studio.composition.merging.combine import elect
+from lora_studio.composition.merging.combine import peft_election
 from lora_studio.composition.merging.dense import merge_updates
 from lora_studio.composition.merging.params import (
     AutoScale,
@@ -46,12 +44,11 @@ def dare_ties_svd(
     among the entries that were not dropped, a tie is positive; the mean of w_i D_i over the entries
     of that sign is cut by SVD. PEFT's `dare_ties_svd`, given the same masks.
     """
-    combine = partial(elect, votes=majority_sign_method, undecided=1.0)
     ranks = Budget(rank, budget, keep)
     return merge_updates(
         inputs,
         lambda update, rng: drop_random(update, density, rng),
-        combine,
+        peft_election(majority_sign_method),
         ranks,
         scale,
         auto_scale,

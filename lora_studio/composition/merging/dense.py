@@ -10,15 +10,13 @@ import numpy as np
 from lora_studio.composition.merging.budget import Budget, Spectrum, merge_within, summed
 from lora_studio.composition.merging.combine import Combine
 from lora_studio.composition.merging.modules import Stack
-from lora_studio.composition.merging.sparsify import draws
+from lora_studio.composition.merging.sparsify import Thin, draws
 from lora_studio.composition.method import Inputs
 from lora_studio.composition.plan import Merged
 
 EXACT_SIZE = 512
 """Up to this smaller side an exact SVD is taken; beyond it a randomised one with four passes, of at
 most so many directions."""
-
-Thin = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def merge_updates(

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from lora_studio.composition.merging.combine import Combine, add
 from lora_studio.composition.merging.modules import Stack, merge_modules
-from lora_studio.composition.merging.sparsify import draws
+from lora_studio.composition.merging.sparsify import Thin, draws
 from lora_studio.composition.method import Inputs
 from lora_studio.composition.plan import Merged
 from lora_studio.composition.scale import apply_scale
-
-Thin = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def whole(factor: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lora_studio.adapter import Adapter, LoraFactors
 from lora_studio.composition.merging.budget import spectrum_of
-from lora_studio.composition.merging.modules import Stack, merge_modules
+from lora_studio.composition.merging.modules import Stack, merge_modules, taking_part
 from lora_studio.composition.method import Inputs
 from lora_studio.composition.plan import Merged
 
@@ -21,8 +21,7 @@ class Start:
     Args:
         adapter: SVD of the weighted sum at the rank asked for: the result where nothing is fitted.
         limits: module -> its rank in the result.
-        sources: (adapter, weight) of every source that takes part, in an order that does not
-            depend on the one they were given in.
+        sources: (adapter, weight) of every source, in the order of `taking_part`.
         given: of each of these, its place among the adapters as given.
     """
 
@@ -49,11 +48,9 @@ def start_of(inputs: Inputs, rank: int) -> Start:
         return spectrum_of(*stack.concatenated()).cut(limits[stack.name])
 
     adapter = merge_modules(inputs, merge)
-    pairs = zip(inputs.adapters, inputs.weights, strict=True)
-    active = [(i, a, float(w)) for i, (a, w) in enumerate(pairs) if w]
-    active.sort(key=lambda item: (item[1].id, item[2]))
-    sources = tuple((a, w) for _, a, w in active)
-    return Start(adapter, limits, sources, tuple(i for i, _, _ in active))
+    places = taking_part(inputs)
+    sources = tuple((inputs.adapters[i], float(inputs.weights[i])) for i in places)
+    return Start(adapter, limits, sources, tuple(places))
 
 
 def unfitted(start: Start, reason: str) -> Merged:

@@ -11,8 +11,8 @@ from lora_studio.composition.merging.budget import (
     Budget,
     Spectrum,
     merge_within,
+    of_several,
     spectrum_of,
-    summed,
 )
 from lora_studio.composition.merging.combine import elect
 from lora_studio.composition.merging.modules import Stack
@@ -59,8 +59,6 @@ def knots(
     """
 
     def merge(stack: Stack, most: int | None) -> Spectrum:
-        if len(stack.modules) == 1:
-            return summed(stack, most)
         u, rows = aligned(stack)
         if rule == "ties":
             merged = ties(rows, density)
@@ -71,7 +69,9 @@ def knots(
             merged = elect(drawn, [1.0] * len(drawn))
         return spectrum_of(merged, u, most)
 
-    return merge_within(inputs, merge, Budget(rank, budget, keep, usual=sum), scale, auto_scale)
+    return merge_within(
+        inputs, of_several(merge), Budget(rank, budget, keep, usual=sum), scale, auto_scale
+    )
 
 
 def aligned(stack: Stack) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -13,6 +13,7 @@ from lora_studio.composition.merging.modules import (
     modules_of,
     stacks_of,
 )
+from lora_studio.composition.merging.params import AutoScale, Scale
 from lora_studio.composition.method import Help, Inputs, Range, method
 from lora_studio.composition.plan import Merged
 from lora_studio.composition.scale import apply_scale
@@ -58,8 +59,8 @@ def lego(
         float, Range(0.5, 1.0, 0.01, "Units at least this alike count once; 1 = off")
     ] = 1.0,
     apart: Annotated[bool, Help("At most one unit of each adapter in a cluster")] = False,
-    scale: Annotated[float, Range(0.0, 4.0, 0.05, "Strength of the whole result")] = 1.0,
-    auto_scale: Annotated[bool, Help("Choose the strength on sample prompts")] = False,
+    scale: Scale = 1.0,
+    auto_scale: AutoScale = False,
 ) -> Merged:
     """Clusters the rank-one units of all adapters and keeps one reweighted unit per cluster.
 

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 import numpy as np
 
 from lora_studio.adapter import Adapter
+from lora_studio.composition.merging.modules import taking_part
+from lora_studio.composition.merging.params import Rank
 from lora_studio.composition.method import METHODS, Help, Inputs, Range, method, no_progress
 from lora_studio.composition.plan import Merged
 
@@ -29,7 +31,7 @@ LEAST = 1e-3
 def lorahub(
     inputs: Inputs,
     *,
-    rank: Annotated[int, Range(0, 512, 1, "Rank of the result; 0 = largest source rank")] = 0,
+    rank: Rank = 0,
     tries: Annotated[int, Range(1, 400, 1, "Weightings to try on sample prompts")] = 60,
     space: Annotated[
         Literal["factors", "updates"],
@@ -44,7 +46,7 @@ def lorahub(
     tries weights on labelled examples of a new task; here the sources' own answers to their samples
     stand in. Without base model or samples every weight is 1/n.
     """
-    inputs = _sorted(inputs)
+    inputs = _active(inputs)
     start = np.full(len(inputs.adapters), 1.0 / len(inputs.adapters))
     best, prompts = start, 0
     if inputs.probe is not None:
@@ -84,15 +86,17 @@ def _search(
     return weights, prompts
 
 
-def _sorted(inputs: Inputs) -> Inputs:
-    """Only the sources that take part, in order of their content."""
-    ids = inputs.ids or [adapter.id for adapter in inputs.adapters]
-    known = zip(ids, inputs.weights, inputs.adapters, strict=True)
-    active = sorted((item for item in known if item[1]), key=lambda item: item[:2])
-    if not active:
+def _active(inputs: Inputs) -> Inputs:
+    """Only the sources that take part."""
+    places = taking_part(inputs)
+    if not places:
         return inputs
-    ids, weights, adapters = zip(*active, strict=True)
-    return replace(inputs, ids=ids, weights=weights, adapters=adapters)
+    return replace(
+        inputs,
+        adapters=[inputs.adapters[i] for i in places],
+        weights=[inputs.weights[i] for i in places],
+        ids=[inputs.ids[i] for i in places] if inputs.ids else (),
+    )
 
 
 def _combined(inputs: Inputs, found: np.ndarray, rank: int, space: str) -> Adapter:

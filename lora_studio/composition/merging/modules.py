@@ -52,21 +52,27 @@ Merge = Callable[[Stack], tuple[np.ndarray, np.ndarray]]
 """Stack -> A (k, d_in), B (d_out, k) of the merged module."""
 
 
+def taking_part(inputs: Inputs) -> list[int]:
+    """Places of the adapters with a weight, in order of their ids, so that the order in which
+    adapters were given does not matter."""
+    ids = inputs.ids or [adapter.id for adapter in inputs.adapters]
+    places = [i for i, weight in enumerate(inputs.weights) if weight]
+    return sorted(places, key=lambda i: (ids[i], float(inputs.weights[i])))
+
+
 def stacks_of(inputs: Inputs) -> dict[str, Stack]:
     """Module -> the factors of all adapters that have it; looks at sizes, reads no numbers.
 
-    Adapters of weight zero take no part. Adapters enter each stack in order of their ids, so the
-    order they were given in does not matter.
+    Adapters enter each stack in the order of `taking_part`.
 
     Raises:
         IncompatibleAdapters: sizes that differ, or DoRA (its update is not a sum).
         InvalidRequest: nothing left to merge.
     """
-    ids = inputs.ids or [a.id for a in inputs.adapters]
-    ordered = sorted(zip(ids, map(float, inputs.weights), inputs.adapters, strict=True), key=_place)
-    active = [(adapter, weight) for _, weight, adapter in ordered if weight]
-    if not active:
+    places = taking_part(inputs)
+    if not places:
         raise InvalidRequest("Every weight is zero. Give at least one adapter a weight.")
+    active = [(inputs.adapters[i], float(inputs.weights[i])) for i in places]
     found: dict[str, Stack] = {}
     for name in sorted({name for adapter, _ in active for name in adapter.factors}):
         present = [(a.factors[name], w) for a, w in active if name in a.factors]
@@ -119,10 +125,6 @@ def _teller(inputs: Inputs, of: int) -> Callable[[int], None]:
         inputs.progress(done / of, words)
 
     return told
-
-
-def _place(item: tuple[str, float, Adapter]) -> tuple[str, float]:
-    return item[:2]
 
 
 def _threads(stacks: Iterable[Stack]) -> int:

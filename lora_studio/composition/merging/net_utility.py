@@ -6,7 +6,7 @@ from typing import Annotated
 
 import numpy as np
 
-from lora_studio.composition.merging.budget import spectrum_of
+from lora_studio.composition.merging.budget import ranks_note, spectrum_of
 from lora_studio.composition.merging.modules import Stack, merge_modules, modules_of, stacks_of
 from lora_studio.composition.merging.params import AutoScale, Scale
 from lora_studio.composition.method import Inputs, Range, method
@@ -48,15 +48,14 @@ def net_utility(
     values = modules_of(inputs, stacks, lambda stack: directions(stack, interference)[0])
     total = sum(rank or max(stack.ranks) for stack in stacks.values())
     chosen = highest(values, total)
-    counts = sorted(len(kept) for kept in chosen.values())
-    notes = (f"Ranks {counts[0]} to {counts[-1]} per module, {sum(counts)} in all.",)
+    note = ranks_note([len(kept) for kept in chosen.values()])
 
     def merge(stack: Stack) -> tuple[np.ndarray, np.ndarray]:
         _, a, b = directions(stack, interference)
         return a[chosen[stack.name]], b[:, chosen[stack.name]]
 
     adapter, said = apply_scale(merge_modules(inputs, merge), inputs, scale, auto_scale)
-    return Merged(adapter, (*notes, *said))
+    return Merged(adapter, (note, *said))
 
 
 def directions(stack: Stack, interference: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

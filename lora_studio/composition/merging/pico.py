@@ -7,7 +7,13 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from lora_studio.composition.merging.budget import Budget, Spectrum, merge_within, summed
+from lora_studio.composition.merging.budget import (
+    Budget,
+    Spectrum,
+    merge_within,
+    of_several,
+    summed,
+)
 from lora_studio.composition.merging.core_space import core_of
 from lora_studio.composition.merging.modules import Stack
 from lora_studio.composition.merging.params import (
@@ -53,8 +59,6 @@ def pico(
     """
 
     def merge(stack: Stack, most: int | None) -> Spectrum:
-        if len(stack.modules) == 1:
-            return summed(stack, most)
         calm = calibrated(stack)
         if rule == "sum":
             found = summed(calm)
@@ -71,7 +75,9 @@ def pico(
         factor = wanted / norm if norm else 0.0
         return replace(found, s=found.s * factor, energy=found.energy * factor**2)
 
-    return merge_within(inputs, merge, Budget(rank, budget, keep, usual=sum), scale, auto_scale)
+    return merge_within(
+        inputs, of_several(merge), Budget(rank, budget, keep, usual=sum), scale, auto_scale
+    )
 
 
 def calibrated(stack: Stack) -> Stack:

@@ -11,6 +11,7 @@ import numpy as np
 
 from lora_studio.adapter import LoraFactors
 from lora_studio.composition.merging.fitting import Start, start_of, unfitted
+from lora_studio.composition.merging.params import Rank
 from lora_studio.composition.merging.reduced_rank import Tensor, Whitening
 from lora_studio.composition.method import Help, Inputs, Range, method
 from lora_studio.composition.plan import Merged
@@ -35,7 +36,7 @@ TOGETHER = {"auto": ADDITIVE, "sum": 0.0, "own": 2.0}
 def refit(
     inputs: Inputs,
     *,
-    rank: Annotated[int, Range(0, 512, 1, "Rank of the result; 0 = largest source rank")] = 0,
+    rank: Rank = 0,
     ridge: Annotated[
         float, Range(0.0005, 10.0, 0.0005, "Pull towards the sources; more with few samples")
     ] = 0.01,

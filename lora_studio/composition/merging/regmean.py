@@ -11,8 +11,9 @@ import numpy as np
 from lora_studio.adapter import LoraFactors
 from lora_studio.composition.merging.budget import spectrum_of
 from lora_studio.composition.merging.fitting import Start, start_of, unfitted
+from lora_studio.composition.merging.params import AutoScale, Rank, Scale
 from lora_studio.composition.merging.reduced_rank import Tensor
-from lora_studio.composition.method import Help, Inputs, Range, method
+from lora_studio.composition.method import Inputs, Range, method
 from lora_studio.composition.plan import Merged
 from lora_studio.composition.probe import Part, Site, WalkingProbe
 from lora_studio.composition.scale import apply_scale
@@ -33,12 +34,12 @@ LEAST = 1e-6
 def regmean(
     inputs: Inputs,
     *,
-    rank: Annotated[int, Range(0, 512, 1, "Rank of the result; 0 = largest source rank")] = 0,
+    rank: Rank = 0,
     off_diagonal: Annotated[
         float, Range(0.0, 1.0, 0.05, "How much correlations of the inputs count")
     ] = 0.9,
-    scale: Annotated[float, Range(0.0, 4.0, 0.05, "Strength of the whole result")] = 1.0,
-    auto_scale: Annotated[bool, Help("Choose the strength on sample prompts")] = False,
+    scale: Scale = 1.0,
+    auto_scale: AutoScale = False,
 ) -> Merged:
     """Weighs each source's update by the inputs it is used on: one regression per module.
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 
 from lora_studio.composition.merging.modules import Stack
 
+Thin = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""Array, random numbers -> the array with entries dropped."""
 ROWS = 256
 """How many rows are sorted at once."""
 

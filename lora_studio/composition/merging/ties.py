@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from lora_studio.composition.merging.combine import elect
+from lora_studio.composition.merging.combine import peft_election
 from lora_studio.composition.merging.factor_space import merge_factors
 from lora_studio.composition.merging.params import AutoScale, Density, Scale, Votes
 from lora_studio.composition.merging.sparsify import keep_largest
@@ -37,7 +35,10 @@ def ties(
     or folding its alpha in, changes the result: `ties_delta` votes on updates and does not have
     that.
     """
-    combine = partial(elect, votes=majority_sign_method, undecided=1.0)
     return merge_factors(
-        inputs, scale, auto_scale, lambda factor, rng: keep_largest(factor, density), combine
+        inputs,
+        scale,
+        auto_scale,
+        lambda factor, rng: keep_largest(factor, density),
+        peft_election(majority_sign_method),
     )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from lora_studio.composition.merging.budget import Budget
-from lora_studio.composition.merging.combine import elect
+from lora_studio.composition.merging.combine import peft_election
 from lora_studio.composition.merging.dense import merge_updates
 from lora_studio.composition.merging.params import (
     AutoScale,
@@ -48,12 +46,11 @@ def ties_svd(
     vote: there a negative weight turns an adapter's signs around, and does not make it vote for
     what it opposes.
     """
-    combine = partial(elect, votes=majority_sign_method, undecided=1.0)
     ranks = Budget(rank, budget, keep)
     return merge_updates(
         inputs,
         lambda update, rng: keep_largest(update, density),
-        combine,
+        peft_election(majority_sign_method),
         ranks,
         scale,
         auto_scale,

@@ -10,8 +10,8 @@ from lora_studio.composition.merging.budget import (
     Budget,
     Spectrum,
     merge_within,
+    of_several,
     spectrum_of,
-    summed,
 )
 from lora_studio.composition.merging.modules import Stack
 from lora_studio.composition.merging.params import AutoScale, HowRanks, Keep, Scale, SumRank
@@ -49,14 +49,14 @@ def zip_columns(
     """
 
     def merge(stack: Stack, most: int | None) -> Spectrum:
-        if len(stack.modules) == 1:
-            return summed(stack, most)
         a, b = (f.astype(np.float64) for f in stack.concatenated())
         owner = np.repeat(np.arange(len(stack.ranks)), stack.ranks)
         m = mergers(a, b, owner, apart)  # (T, d_in)
         return spectrum_of(a * m[owner], b, most)
 
-    return merge_within(inputs, merge, Budget(rank, budget, keep, usual=sum), scale, auto_scale)
+    return merge_within(
+        inputs, of_several(merge), Budget(rank, budget, keep, usual=sum), scale, auto_scale
+    )
 
 
 def mergers(a: np.ndarray, b: np.ndarray, owner: np.ndarray, apart: float) -> np.ndarray:

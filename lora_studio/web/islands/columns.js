@@ -38,6 +38,8 @@ function candidates(methods) {
     }
   }
   list.push({ group: "Control", column: { kind: "random", title: "Random adapter" } });
+  for (const { id } of session.basket.slice(0, 1))
+    list.push({ group: "Control", column: { kind: "noise", id, title: "Random numbers" } });
   return list.filter(({ column }) => !session.columns.some((other) => sameColumn(other, column)));
 }
 

@@ -30,17 +30,24 @@ export function cosineBar({ id, title, cosine }, signed) {
 const BLOCK = /(text_encoder\w*)|((?:down|up)_blocks\.\d+|mid_block|\btransformer_blocks\.\d+)/;
 const PARTS = ["text", "down", "mid", "up"];
 
+export const blockOf = (name) => (name.match(BLOCK) || ["other"])[0];
+
+// Blocks from the denoiser's entrance to its exit.
+export function blockOrder(a, b) {
+  const part = (name) => PARTS.findIndex((start) => name.startsWith(start));
+  const number = (name) => Number((name.match(/\d+$/) || [0])[0]);
+  return part(a) - part(b) || number(a) - number(b);
+}
+
 // Mean over the modules of each block of a denoiser, from its entrance to its exit: [[block, mean]].
 function byBlock(modules) {
   const groups = new Map();
   for (const [name, value] of Object.entries(modules)) {
-    const [block] = name.match(BLOCK) || ["other"];
+    const block = blockOf(name);
     groups.set(block, [...(groups.get(block) || []), value]);
   }
-  const part = ([name]) => PARTS.findIndex((start) => name.startsWith(start));
-  const number = ([name]) => Number((name.match(/\d+$/) || [0])[0]);
   return [...groups]
-    .sort((a, b) => part(a) - part(b) || number(a) - number(b))
+    .sort(([a], [b]) => blockOrder(a, b))
     .map(([name, values]) => [name, values.reduce((sum, value) => sum + value, 0) / values.length]);
 }
 

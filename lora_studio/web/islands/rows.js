@@ -131,8 +131,20 @@ export function mount({ host }) {
     }
   }
 
+  // Weights that were set elsewhere, such as by the verdict.
+  function weights() {
+    for (const item of session.basket) {
+      const line = host.querySelector(`[data-id="${CSS.escape(item.id)}"] .ls-row-weight`);
+      for (const input of line ? line.children : []) {
+        const shown = input.type === "range" ? clamp(item.weight, SLIDER) : item.weight;
+        if (input !== document.activeElement && Number(input.value) !== shown) input.value = shown;
+      }
+    }
+  }
+
   const draw = () => {
     rebuild();
+    weights();
     regions();
   };
   function rebuild() {

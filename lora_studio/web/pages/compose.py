@@ -54,6 +54,8 @@ def build(page: Page) -> None:
             job = island("job", {"title": "Compose"}, ["stop"], elem_id="ls-compose-job")
             plan = island("plan", elem_id="ls-plan")
             result = island("result", elem_id="ls-result")
+    with gr.Column(elem_classes=["ls-panel"]):
+        island("verdict", elem_id="ls-verdict")
 
     def retrieve_adapters(
         session: dict[str, Any], task: str, request: gr.Request

@@ -19,12 +19,15 @@ TASKS: dict[str, str] = {
         "describe_base",
         "dry_run",
         "embed",
+        "gather_statistics",
         "generate",
         "plan_composition",
+        "random_adapter",
         "read_recipe",
         "render",
         "score",
         "validate",
+        "verdict",
     )
 }
 """Kind of job -> module with a `run(args, ctx) -> dict`."""

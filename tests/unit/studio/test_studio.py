@@ -359,3 +359,14 @@ def test_sources_of_one_title_are_all_tested(studio, ids, tmp_path, base):
     rows = studio.run_tests([], [ids[0], twin_id], n=2).result()["rows"]
     assert [(r["suite"], r["n"]) for r in rows] == [("French", 2), ("French (2)", 1)]
     studio.delete_adapter(twin_id)
+
+
+def test_random_numbers_of_an_adapter_s_size_are_a_column(studio, ids):
+    columns = [{"kind": "adapter", "id": ids[0]}, {"kind": "noise", "id": ids[0]}]
+    first, again = (
+        studio.compare_outputs(["he eats"], columns, {"max_new_tokens": 4}, seed=7).result()
+        for _ in range(2)
+    )
+    assert first["columns"][2]["title"] == "Random numbers (seed 7)"
+    assert "control" in first["columns"][2]["detail"]
+    assert [c["text"] for c in first["cells"]] == [c["text"] for c in again["cells"]]
