@@ -19,12 +19,12 @@ from lora_studio.studio.flow import Flow, Steps
 from lora_studio.studio.grids import Grids
 from lora_studio.studio.janitor import Janitor
 from lora_studio.studio.permissions import Actor
-from lora_studio.studio.reopening import Reopening
+from lora_studio.studio.recipe_desk import RecipeDesk
 from lora_studio.worker.job import Job, Worker
 from lora_studio.worker.local import LocalWorker
 
 
-class Studio(Reopening):
+class Studio(RecipeDesk):
     """Gallery, workers and everything that can be done with them.
 
     Methods that take long return a Flow: iterate its events, or call `.result()`. All take `actor`,

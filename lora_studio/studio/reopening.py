@@ -29,9 +29,9 @@ class Reopening(Moderating):
         """The recipe in a file: YAML of ours or of mergekit, or what was made here by one (zip,
         .safetensors, PNG).
 
-        Result {recipe, recipe_id, adapter_id, notes, missing [{id, title}]}: sources by whole id
-        where they are in the gallery; `recipe_id` and `adapter_id` where the very recipe is, else
-        None.
+        Result {recipe, recipe_id, adapter_id, notes, missing [{id, title, here}]}: sources by whole
+        id where they are in the gallery, `here` the {id, title} of another version of one that is
+        not; `recipe_id` and `adapter_id` where the very recipe is stored, else None.
         """
         who = self._access.actor(actor)
         self._quotas.search(who)
@@ -45,20 +45,28 @@ class Reopening(Moderating):
 
     def _placed(self, recipe: Recipe, notes: Sequence[str], who: Actor) -> dict[str, Any]:
         told, sources, missing = list(notes), [], []
+        base = recipe.base.get("repo", "")
         for source in recipe.sources:
-            entry = self._entry_of(source, recipe.base.get("repo", ""), who)
+            entry, namesake = self._entry_of(source, base, who)
             if entry is None:
-                missing.append({"id": source.id, "title": _title(source)})
+                row = {"id": source.id, "title": _title(source), "here": None}
+                if namesake is not None:
+                    row["here"] = {"id": namesake.id, "title": namesake.title}
+                    told.append(_other_version(source, namesake))
+                missing.append(row)
             elif not entry.id.startswith(source.id):
                 told.append(f"'{_title(source)}' was found by its name: {entry.title}.")
             sources.append(source if entry is None else replace(source, id=entry.id))
-        if missing:
-            names = ", ".join(f"'{row['title']}' ({row['id'][:12]})" for row in missing)
+        if absent := [row for row in missing if row["here"] is None]:
+            names = ", ".join(f"'{row['title']}' ({row['id'][:12]})" for row in absent)
             told.append(
-                f"{len(missing)} of {len(sources)} adapters are not in this gallery: {names}. Add "
+                f"{len(absent)} of {len(sources)} adapters are not in this gallery: {names}. Add "
                 "them, and they are found by their id."
             )
         found = replace(recipe, sources=tuple(sources))
+        if made := self._only_shown(found, who):
+            told.append(f"This is '{made['title']}', which was composed here.")
+            return {**made["found"], "notes": told, "missing": []}
         stored = self._stored(found.id, who)
         return {
             "recipe": found.to_dict(),
@@ -68,24 +76,43 @@ class Reopening(Moderating):
             "missing": missing,
         }
 
+    def _only_shown(self, recipe: Recipe, who: Actor) -> dict[str, Any] | None:
+        """What made the one composed adapter that a picture was made with; its recipe is the one
+        meant, not the adapter alone."""
+        plain = Source(recipe.sources[0].id, about=recipe.sources[0].about)
+        if recipe.about or recipe.method != "cat" or recipe.sources != (plain,):
+            return None
+        try:
+            entry = self._access.entry(plain.id, who)
+        except NotFound:
+            return None
+        stored = self._stored(entry.recipe, who) if entry.recipe else {}
+        if not stored:
+            return None
+        names = {"recipe": "recipe", "recipe_id": "id", "adapter_id": "adapter_id"}
+        return {"title": entry.title, "found": {k: stored[v] for k, v in names.items()}}
+
     def _stored(self, recipe_id: str, who: Actor) -> dict[str, Any]:
         try:
             return self._access.stored_recipe(recipe_id, who)
         except NotFound:
             return {}
 
-    def _entry_of(self, source: Source, base: str, who: Actor) -> Entry | None:
-        """The adapter of a source by its id; of one that was named by a file, by its title."""
+    def _entry_of(self, source: Source, base: str, who: Actor) -> tuple[Entry | None, Entry | None]:
+        """The adapter of a source by its id, or of one that was named by a file by its title; and
+        where it is not here, the one that goes by its title."""
         try:
-            return self._access.entry(source.id, who)
+            return self._access.entry(source.id, who), None
         except NotFound:
             pass
         name = source.about.get("title")
-        if "file" not in source.about or not isinstance(name, str) or not slug(name, ""):
-            return None
-        hits = self.gallery.search(base=base, limit=MAX_NAMED, viewer=self._access.viewer(who)).hits
+        if not isinstance(name, str) or not slug(name, ""):
+            return None, None
+        viewer, kinds = self._access.viewer(who), ("uploaded", "demo")
+        hits = self.gallery.search(base=base, kinds=kinds, limit=MAX_NAMED, viewer=viewer).hits
         same = [h.entry for h in hits if slug(h.entry.title, "") == slug(name, "")]
-        return same[0] if len(same) == 1 else None
+        one = same[0] if len(same) == 1 else None
+        return (one, None) if "file" in source.about else (None, one)
 
     def get_lineage(self, id: str, *, actor: Actor | None = None) -> dict[str, Any]:
         """The tree of an adapter: {id, parents, children}.
@@ -145,6 +172,13 @@ def _told(entry: Entry) -> dict[str, Any]:
         "recipe": entry.recipe,
         "method": method,
     }
+
+
+def _other_version(source: Source, entry: Entry) -> str:
+    return (
+        f"'{_title(source)}' has changed: the recipe was made with {source.id[:12]}, and the one "
+        f"here is {entry.id[:12]}."
+    )
 
 
 def _title(source: Source) -> str:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from lora_studio.errors import (
@@ -26,11 +28,12 @@ from lora_studio.errors import (
     TooMany,
 )
 from lora_studio.settings import assets_dir
-from lora_studio.web import people_routes
+from lora_studio.web import people_routes, recipe_routes
 from lora_studio.web.identity import seat
 from lora_studio.web.island import ISLANDS_DIR
 from lora_studio.web.jobs import UNKNOWN_ERROR
 from lora_studio.web.people_routes import Handler
+from lora_studio.web.recipe_routes import Reader, file_body
 from lora_studio.web.session import recipe_of
 
 log = logging.getLogger(__name__)
@@ -119,8 +122,13 @@ def _vote(studio: Any, request: Request) -> Any:
     return studio.record_votes(request.state.body)
 
 
-async def _body(request: Request) -> Any:
+@asynccontextmanager
+async def _sent(request: Request) -> AsyncIterator[Any]:
     """The JSON object a page sent; {} without one."""
+    yield await _body(request) if request.method == "POST" else {}
+
+
+async def _body(request: Request) -> Any:
     length = request.headers.get("content-length", "0")
     if not length.isdecimal() or int(length) > _MAX_BODY:
         raise InvalidRequest("That is more than the studio takes at once.")
@@ -179,15 +187,6 @@ def _download_routed(studio: Any, request: Request) -> Response:
     return _zip(studio.export_routed(found["recipe"]), f"routed-{found['id'][:12]}.zip")
 
 
-def _download_recipe(studio: Any, request: Request) -> Response:
-    found = studio.get_recipe(request.path_params["id"])
-    text = found.get("yaml") or yaml.safe_dump(found["recipe"], sort_keys=False)
-    name = f"recipe-{found['id'][:12]}.yaml"
-    return PlainTextResponse(
-        text, headers={"Content-Disposition": f'attachment; filename="{name}"'}
-    )
-
-
 def _asset(_: Any, request: Request) -> Response:
     name = request.path_params["name"]
     if name == "logo.svg":
@@ -209,13 +208,19 @@ def _file(path: Path) -> Response:
 def routes(studio: Any, maps: MapFiles) -> list[BaseRoute]:
     """Every route of ours, ready for FastAPI(routes=...) or launch(app_kwargs=...)."""
 
-    def route(path: str, handler: Handler, method: str = "GET", prefix: str = "/studio") -> Route:
+    def route(
+        path: str,
+        handler: Handler,
+        method: str = "GET",
+        prefix: str = "/studio",
+        body: Reader = _sent,
+    ) -> Route:
         async def endpoint(request: Request) -> Response:
             try:
-                request.state.body = await _body(request) if method == "POST" else {}
                 if method == "POST":
                     _ours_only(request)
-                answer = await run_in_threadpool(handler, seat(studio, request), request)
+                async with body(request) as request.state.body:
+                    answer = await run_in_threadpool(handler, seat(studio, request), request)
             except LoraStudioError as error:
                 return JSONResponse({"error": str(error)}, _status_of(error))
             except Exception:
@@ -242,12 +247,11 @@ def routes(studio: Any, maps: MapFiles) -> list[BaseRoute]:
         route("/api/hint", _hint),
         route("/api/verdict", _verdict, "POST"),
         route("/api/adapter/{id}", lambda s, r: s.get_adapter(r.path_params["id"])),
-        route("/api/recipe/{id}", lambda s, r: s.get_recipe(r.path_params["id"])),
-        *(route(*row) for row in people_routes.TABLE),
+        *(route(*row) for row in (*people_routes.TABLE, *recipe_routes.TABLE)),
+        route("/api/open", recipe_routes.opened, "POST", body=partial(file_body, studio.settings)),
         route("/download/adapter/{id}.zip", _download_adapter),
         route("/download/adapter/{id}/{format}.safetensors", _download_file),
         route("/download/routed/{id}.zip", _download_routed),
-        route("/download/recipe/{id}.yaml", _download_recipe),
         route("/files/map/{name}", map_file),
         route("/assets/{name}", _asset),
         route("/thumbnail/{id}", _thumbnail, prefix="/ls"),

@@ -16,6 +16,9 @@ STORAGE_SECRET = "kept-on-this-computer"
 
 Session = Mapping[str, Any]
 
+CHOICES = ("region", "module_weights", "units")
+"""What a row of the basket may say of its adapter beside the weight, named as in a recipe."""
+
 _SHOWN = ("title", "max_rank", "layer_norms", "parents", "thumbnail", "base_model")
 
 
@@ -43,13 +46,9 @@ def sources_of(session: Session | None, only_enabled: bool = True) -> list[dict[
 
 
 def _choices(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Where in the picture and in which blocks an adapter acts, if the visitor chose that."""
-    chosen: dict[str, Any] = {}
-    if row.get("region"):
-        chosen["region"] = row["region"]
-    if blocks := row.get("blocks"):
-        chosen["module_weights"] = {str(k): float(v) for k, v in blocks.items() if v != 1}
-    return chosen
+    """Where in the picture, in which modules and with which rank units an adapter acts, if the
+    visitor chose that; a recipe checks what it says."""
+    return {name: row[name] for name in CHOICES if row.get(name)}
 
 
 def recipe_of(
@@ -118,24 +117,35 @@ def test_sources_of(session: Session | None) -> list[str]:
 def session_from_recipe(studio: Any, recipe_id: str) -> dict[str, Any]:
     """The session that shows a saved recipe again: its basket, its method, its result."""
     found = studio.get_recipe(recipe_id)
-    recipe = found["recipe"]
-    basket = []
-    for source in recipe.get("sources", []):
-        row = {k: source.get(k) for k in ("id", "weight", "enabled")}
-        row |= {"region": source.get("region") or {}, "blocks": source.get("module_weights") or {}}
-        try:
-            entry = studio.get_adapter(source["id"])
-            row |= {k: entry[k] for k in _SHOWN}
-        except LoraStudioError:
-            row |= {"title": f"Missing adapter {str(source['id'])[:8]}", "missing": True}
-        basket.append(row)
+    return session_from(studio, {**found, "recipe_id": found["id"]})
+
+
+def session_from(studio: Any, found: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of a recipe that was found, as {recipe, recipe_id, adapter_id, notes, missing};
+    see `Studio.open_recipe`."""
+    recipe, notes = found["recipe"], list(found.get("notes") or [])
+    here = {row["id"]: row["here"] for row in found.get("missing") or []}
     compose = recipe.get("compose") or {}
     draft = {k: compose.get(k) for k in ("method", "params", "seed")}
     return {
-        "basket": basket,
+        "basket": [_row(studio, s, here.get(s["id"])) for s in recipe["sources"]],
         "base": (recipe.get("base") or {}).get("repo"),
-        "draft": draft,
+        "draft": {**draft, "title": "", "notes": recipe.get("notes") or ""},
         "retrieval": recipe.get("retrieval"),
-        "opened": {"recipe_id": found["id"], "adapter_id": found.get("adapter_id")},
+        "opened": {k: found.get(k) for k in ("recipe_id", "adapter_id")} | {"notes": notes},
         "open": "compose",
     }
+
+
+def _row(studio: Any, source: Mapping[str, Any], here: Any) -> dict[str, Any]:
+    """A row of the basket; `here` is another version of an adapter that is missing."""
+    row = {"weight": 1.0, "enabled": True} | {
+        k: source[k] for k in ("id", "weight", "enabled") if k in source
+    }
+    row |= {name: source.get(name) or {} for name in CHOICES}
+    try:
+        entry = studio.get_adapter(source["id"])
+        return row | {k: entry[k] for k in _SHOWN}
+    except LoraStudioError:
+        title = str(source.get("title") or f"Missing adapter {str(source['id'])[:8]}")[:120]
+        return row | {"title": title, "missing": True, "here": here}

@@ -188,7 +188,7 @@ def test_what_is_missing_is_named_and_what_mergekit_names_is_found_by_title(stud
     ]
     path.write_text(yaml.safe_dump({"merge_method": "ties", "models": models}))
     found = studio.open_recipe(str(path)).result()
-    assert found["missing"] == [{"id": "me/nobody", "title": "nobody"}]
+    assert found["missing"] == [{"id": "me/nobody", "title": "nobody", "here": None}]
     assert any("'past-tense' was found by its name" in note for note in found["notes"])
     assert any("1 of 2 adapters are not in this gallery: 'nobody'" in n for n in found["notes"])
     assert found["recipe_id"] is None
