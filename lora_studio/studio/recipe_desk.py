@@ -19,14 +19,16 @@ class RecipeDesk(Reopening):
     """The part of a studio that answers for stored recipes."""
 
     def list_exports(self, recipe_id: str, *, actor: Actor | None = None) -> dict[str, Any]:
-        """The forms in which a composition can be taken away; see `offers.offers`."""
+        """The forms in which a composition can be taken away, see `offers.offers`, and the entry
+        of its adapter, or None."""
         who = self._access.actor(actor)
         found = self._access.stored_recipe(recipe_id, who)
-        adapter = self._made(found["adapter_id"], who)
-        return offers(Recipe.from_dict(found["recipe"]), adapter)
-
-    def _made(self, adapter_id: str | None, who: Actor) -> Any:
-        return self.gallery.adapter(self._access.entry(adapter_id, who).id) if adapter_id else None
+        recipe, made = Recipe.from_dict(found["recipe"]), found["adapter_id"]
+        if not made:
+            return {**offers(recipe, None), "entry": None}
+        entry = self._access.entry(made, who)
+        told = self._access.told(entry.to_dict(), who)
+        return {**offers(recipe, self.gallery.adapter(entry.id)), "entry": told}
 
     def export_mergekit(self, recipe_id: str, *, actor: Actor | None = None) -> str:
         """The mergekit YAML of a stored recipe; adapters are the folders of their downloads.

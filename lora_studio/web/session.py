@@ -132,9 +132,18 @@ def session_from(studio: Any, found: Mapping[str, Any]) -> dict[str, Any]:
         "base": (recipe.get("base") or {}).get("repo"),
         "draft": {**draft, "title": "", "notes": recipe.get("notes") or ""},
         "retrieval": recipe.get("retrieval"),
-        "opened": {k: found.get(k) for k in ("recipe_id", "adapter_id")} | {"notes": notes},
+        "opened": {k: found.get(k) for k in ("recipe_id", "adapter_id")}
+        | {"title": _title(studio, found), "method": draft["method"], "notes": notes},
         "open": "compose",
     }
+
+
+def _title(studio: Any, found: Mapping[str, Any]) -> str:
+    """What the composition is called, or what it is made of."""
+    try:
+        return studio.get_adapter(found["adapter_id"])["title"] if found.get("adapter_id") else ""
+    except LoraStudioError:
+        return ""
 
 
 def _row(studio: Any, source: Mapping[str, Any], here: Any) -> dict[str, Any]:

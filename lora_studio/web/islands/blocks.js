@@ -1,19 +1,7 @@
 // Strength of one adapter block by block: a slider for each block of the pipeline it acts on.
 
-import { fixed, h, swap } from "./dom.js";
-import { getJson } from "./net.js";
+import { fixed, h } from "./dom.js";
 import { changed } from "./state.js";
-
-const known = new Map();
-
-async function blocksOf(id) {
-  if (!known.has(id))
-    known.set(
-      id,
-      getJson(`api/adapter/${encodeURIComponent(id)}`).then((entry) => entry.blocks || []),
-    );
-  return known.get(id);
-}
 
 // "unet.down_blocks.1" is "down 1", "unet.mid_block" is "mid", "text_encoder" is "text encoder".
 const short = (block) =>
@@ -23,8 +11,13 @@ const short = (block) =>
     .replaceAll("_", " ")
     .trim();
 
-function slider(item, { block, modules }) {
-  const value = () => (item.blocks || {})[block] ?? 1;
+const wide = (weights) => Object.keys(weights).some((key) => key.includes("*"));
+
+export function blockSlider(item, { block, modules }) {
+  const value = () => {
+    const weight = (item.module_weights || {})[block] ?? 1;
+    return Number.isFinite(weight) ? weight : 1;
+  };
   const number = h("output", { class: "ls-num" }, fixed(value()));
   const range = h("input", {
     type: "range",
@@ -36,8 +29,8 @@ function slider(item, { block, modules }) {
     "aria-label": `${block} of ${item.title}`,
   });
   const set = (to) => {
-    const { [block]: _, ...others } = item.blocks || {};
-    item.blocks = to === 1 ? others : { ...others, [block]: to };
+    const { [block]: _, ...others } = item.module_weights || {};
+    item.module_weights = to === 1 && !wide(others) ? others : { ...others, [block]: to };
     range.value = to;
     number.textContent = fixed(to);
     changed();
@@ -51,27 +44,4 @@ function slider(item, { block, modules }) {
     range,
     number,
   );
-}
-
-// Closed until it is asked for; the blocks are fetched then.
-export function blockSliders(item) {
-  const place = h("div", { class: "ls-block-rows" });
-  const cut = Object.keys(item.blocks || {}).length;
-  const node = h(
-    "details",
-    { class: "ls-more ls-block-weights" },
-    h("summary", null, cut ? `Block weights (${cut} set)` : "Block weights"),
-    place,
-  );
-  node.addEventListener("toggle", async () => {
-    if (!node.open || place.firstChild) return;
-    try {
-      const blocks = await blocksOf(item.id);
-      swap(place, blocks.map((block) => slider(item, block)));
-    } catch (error) {
-      known.delete(item.id);
-      swap(place, h("p", { class: "ls-help" }, error.message));
-    }
-  });
-  return node;
 }

@@ -8,13 +8,15 @@ import { addColumn, changed, hueOf, sameColumn, session, subscribe } from "./sta
 import { toast } from "./toast.js";
 
 const MOST = 8;
+const LATEST = 12; // compositions in the menu
 
 function candidates(methods) {
   const list = session.basket.map((row) => ({
     group: "Picked adapters",
     column: { kind: "adapter", id: row.id, title: row.title },
   }));
-  for (const made of session.made.filter((one) => !one.base || one.base === session.base)) {
+  const mine = session.made.filter((one) => !one.base || one.base === session.base);
+  for (const made of mine.slice(0, LATEST)) {
     list.push({
       group: "Compositions",
       column: made.adapter_id

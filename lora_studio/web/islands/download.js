@@ -28,28 +28,76 @@ async function save(id, format, node) {
   node.disabled = false;
 }
 
+const file = (path, label, title = "") =>
+  h(
+    "a",
+    { class: "ls-btn ls-btn-plain", href: address(path), download: "", title },
+    icon("download"),
+    h("span", null, label),
+  );
+
+const peft = (id, title = "") =>
+  file(`download/adapter/${encodeURIComponent(id)}.zip`, "PEFT zip", title);
+
+function single(id, format, label, title) {
+  const node = button(
+    label,
+    { title, class: `ls-save-${format}`, onclick: () => save(id, format, node) },
+    "download",
+  );
+  return node;
+}
+
 // PEFT for every adapter; for those of image models also what other programs read.
 export function downloads(entry) {
-  const peft = h(
-    "a",
-    {
-      class: "ls-btn ls-btn-plain",
-      href: address(`download/adapter/${encodeURIComponent(entry.id)}.zip`),
-      download: "",
-    },
-    icon("download"),
-    h("span", null, "PEFT zip"),
+  if (entry.modality !== "image") return [peft(entry.id)];
+  return [peft(entry.id), FORMATS.map((row) => single(entry.id, ...row))];
+}
+
+function offered(made, { format, title, about }) {
+  if (format === "peft") return peft(made.adapter_id, about);
+  const recipe = encodeURIComponent(made.recipe_id);
+  const ending = { routed: "zip", recipe: "yaml", mergekit: "yaml" }[format];
+  if (ending) return file(`download/${format}/${recipe}.${ending}`, title, about);
+  return single(made.adapter_id, format, title, about);
+}
+
+const sentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
+
+function serving({ rank, why }) {
+  if (!why)
+    return h("p", { class: "ls-help ls-vllm" }, "For vLLM: start it with ", h("code", null, `--max-lora-rank ${rank}`), ".");
+  return h("p", { class: "ls-note ls-vllm" }, `Not with vLLM: ${why}`);
+}
+
+// Everything a composition can be taken away as, and why not as the rest.
+export function exported(made, { offers, entry }) {
+  if (!offers) return null;
+  const missing = offers.files.filter((row) => row.why);
+  return h(
+    "section",
+    { class: "ls-section ls-exports" },
+    h("h3", null, "Download"),
+    h(
+      "div",
+      { class: "ls-actions" },
+      offers.files.filter((row) => !row.why).map((row) => offered(made, row)),
+    ),
+    entry ? promise(entry) : null,
+    offers.vllm ? serving(offers.vllm) : null,
+    missing.length
+      ? h(
+          "details",
+          { class: "ls-more" },
+          h("summary", null, `Not as ${missing.map((row) => row.title).join(", ")}`),
+          h(
+            "ul",
+            { class: "ls-samples" },
+            missing.map((row) => h("li", null, `${row.title}: ${sentence(row.why)}`)),
+          ),
+        )
+      : null,
   );
-  if (entry.modality !== "image") return [peft];
-  const others = FORMATS.map(([format, label, title]) => {
-    const node = button(
-      label,
-      { title, class: `ls-save-${format}`, onclick: () => save(entry.id, format, node) },
-      "download",
-    );
-    return node;
-  });
-  return [peft, others];
 }
 
 export const promise = (entry) =>

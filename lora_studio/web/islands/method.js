@@ -4,7 +4,7 @@ import { about } from "./bases.js";
 import { empty, h, swap } from "./dom.js";
 import { choose, defaults, menu, settled } from "./menu.js";
 import { listMethods } from "./net.js";
-import { changed, session, subscribe } from "./state.js";
+import { changed, session, subscribe, turn } from "./state.js";
 
 const LONG_MENU = 3;
 
@@ -119,8 +119,7 @@ export function mount({ host }) {
     if (!methods.length) return;
     const method = settled(methods, about());
     const { modality, family } = about();
-    const opened = session.opened ? session.opened.recipe_id : "";
-    const key = [method.name, opened, modality, family].join(" ");
+    const key = [method.name, turn(), modality, family].join(" ");
     if (key === drawn) return;
     drawn = key;
     const select = h(

@@ -24,10 +24,15 @@ export async function getJson(path, params = {}, signal = undefined) {
   return answer(await fetch(url, { signal }).catch(unreachable));
 }
 
-export async function post(path, data = null) {
-  const headers = { "X-Lora-Studio": "1", "Content-Type": "application/json" };
-  const body = data === null ? undefined : JSON.stringify(data);
-  return answer(await fetch(address(path), { method: "POST", headers, body }).catch(unreachable));
+// Sends JSON, or a file as it is.
+export async function post(path, data = null, params = {}) {
+  const file = data instanceof Blob;
+  const type = file ? "application/octet-stream" : "application/json";
+  const headers = { "X-Lora-Studio": "1", "Content-Type": type };
+  const body = file ? data : data === null ? undefined : JSON.stringify(data);
+  const url = new URL(address(path));
+  for (const [name, value] of Object.entries(params)) url.searchParams.set(name, value);
+  return answer(await fetch(url, { method: "POST", headers, body }).catch(unreachable));
 }
 
 // A file of ours, or the error the studio gave instead of it.

@@ -165,7 +165,14 @@ function merged(plan) {
 // What a dry run was made for; when it changes, the figures are out of date.
 const request = () =>
   JSON.stringify([
-    session.basket.map((row) => [row.id, row.weight, row.enabled, row.region, row.blocks]),
+    session.basket.map((row) => [
+      row.id,
+      row.weight,
+      row.enabled,
+      row.region,
+      row.module_weights,
+      row.units,
+    ]),
     session.draft.method,
     session.draft.params,
     session.draft.seed,

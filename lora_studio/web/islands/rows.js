@@ -3,18 +3,73 @@
 import { reasonKind } from "./card.js";
 import { button, empty, fixed, h, icon, swap } from "./dom.js";
 import { openDrawer } from "./drawer.js";
-import { blockSliders } from "./blocks.js";
 import { images } from "./bases.js";
 import { face } from "./face.js";
 import { usesRegions } from "./menu.js";
-import { listMethods } from "./net.js";
+import { moduleWeights } from "./module_weights.js";
+import { getJson, listMethods } from "./net.js";
 import { told } from "./region.js";
-import { changed, drop, hueOf, openTab, session, subscribe } from "./state.js";
+import {
+  basketRow,
+  changed,
+  drop,
+  hueOf,
+  openTab,
+  picked,
+  session,
+  subscribe,
+  turn,
+} from "./state.js";
+import { toast } from "./toast.js";
 
 const SLIDER = [-1, 2];
 const BOX = [-10, 10];
 
 const clamp = (value, [low, high]) => Math.min(Math.max(value, low), high);
+
+// Another version of an adapter that is not here takes its place, with its weight and choices.
+async function useOther(item, id) {
+  try {
+    const entry = await getJson(`api/adapter/${encodeURIComponent(id)}`);
+    if (picked(entry.id)) throw new Error(`“${entry.title}” is in the basket already.`);
+    const { weight, enabled, region, module_weights, units } = item;
+    const row = { ...basketRow(entry), weight, enabled, region, module_weights, units };
+    session.basket = session.basket.map((other) => (other === item ? row : other));
+    changed();
+  } catch (error) {
+    toast(error.message, { kind: "error" });
+  }
+}
+
+function missing(item) {
+  const said = item.here
+    ? "The recipe names another version of this adapter than the gallery has."
+    : "This adapter is not in the gallery. Add it, or remove the row.";
+  return h(
+    "div",
+    { class: "ls-note is-warn" },
+    icon("warn"),
+    h("span", { class: "ls-grow" }, said),
+    item.here
+      ? button("Use the one here", { kind: "link", onclick: () => useOther(item, item.here.id) })
+      : null,
+  );
+}
+
+function someUnits(item) {
+  return h(
+    "p",
+    { class: "ls-row-reason" },
+    "Only some of its rank units take part. ",
+    button("Use them all", {
+      kind: "link",
+      onclick: () => {
+        item.units = {};
+        changed();
+      },
+    }),
+  );
+}
 
 function row(item) {
   const slider = h("input", {
@@ -100,17 +155,11 @@ function row(item) {
           h("q", null, item.reason),
         )
       : null,
-    item.missing
-      ? h(
-          "p",
-          { class: "ls-note is-warn" },
-          icon("warn"),
-          h("span", null, "This adapter is not in the gallery. Add it, or remove the row."),
-        )
-      : null,
+    item.missing ? missing(item) : null,
+    Object.keys(item.units || {}).length ? someUnits(item) : null,
     h("div", { class: "ls-row-weight" }, slider, box),
     h("p", { class: "ls-row-region ls-break", hidden: true }),
-    images() ? blockSliders(item) : null,
+    item.missing ? null : moduleWeights(item),
   );
   return node;
 }
@@ -149,8 +198,8 @@ export function mount({ host }) {
   };
   function rebuild() {
     const now = JSON.stringify([
-      images(),
-      session.basket.map((item) => [item.id, item.title, item.reason]),
+      turn(),
+      session.basket.map((item) => [item.id, item.title, item.reason, item.units]),
     ]);
     if (now === shape) return;
     shape = now;

@@ -2,7 +2,17 @@
 
 import { about, follow, images, learn } from "./bases.js";
 import { listen } from "./keys.js";
-import { openTab, session, setKeeper, snapshot, subscribe, update, useBase } from "./state.js";
+import { rememberOpened } from "./made.js";
+import {
+  openTab,
+  session,
+  setKeeper,
+  snapshot,
+  subscribe,
+  turned,
+  update,
+  useBase,
+} from "./state.js";
 import { toast } from "./toast.js";
 
 const KEPT = ["base", "basket", "draft", "columns", "made", "retrieval", "parked"];
@@ -26,12 +36,14 @@ export function mount({ props, trigger, watch }) {
     const kept = Object.fromEntries(
       KEPT.filter((name) => value[name]).map((name) => [name, value[name]]),
     );
+    turned();
     update({
       ...kept,
       draft: { ...session.draft, ...(kept.draft || {}) },
       restored: true,
       opened: value.opened || null,
     });
+    if (value.open) rememberOpened();
     trigger("base");
     if (value.notice) toast(value.notice, { kind: "error" });
     if (value.open) setTimeout(() => openTab(value.open), 50);

@@ -1,6 +1,7 @@
 // The visitor's session, shared by all islands: base, basket, method, columns. One instance a page.
 
 const HUES = 6;
+export const MOST_MADE = 50; // compositions that are remembered
 const listeners = new Set();
 let keep = () => {};
 let planned = false;
@@ -10,11 +11,17 @@ export const session = {
   basket: [],
   draft: { method: "", params: {}, seed: 0, title: "" },
   columns: [],
-  made: [],
+  made: [], // what was composed or opened, the latest first; see history.js
   retrieval: null,
   parked: {}, // base model -> what was picked for it while another one is in use
+  opened: null, // the composition that is on screen: {recipe_id, adapter_id, title, notes}
   restored: false,
 };
+
+// Counts how often the whole request was replaced; what edits a part of it is then drawn anew.
+let turns = 0;
+export const turn = () => turns;
+export const turned = () => (turns += 1);
 
 const OF_A_BASE = ["basket", "columns", "retrieval"];
 
@@ -76,7 +83,8 @@ export const basketRow = (entry) => ({
   thumbnail: entry.thumbnail || "",
   base_model: entry.base_model || "",
   region: {},
-  blocks: {},
+  module_weights: {},
+  units: {},
   parents: entry.parents || [],
   reason: entry.reason || "",
   reason_kind: entry.reason_kind || "",
@@ -89,6 +97,20 @@ export function add(entry) {
     document.dispatchEvent(new CustomEvent("ls-base-followed", { detail: entry.base_model }));
   session.basket.push(basketRow(entry));
   changed();
+}
+
+const REQUEST = ["base", "basket", "draft", "columns", "retrieval", "opened", "parked"];
+
+// Puts a whole request on screen, such as one that a file carried; gives back what undoes it.
+export function replace({ base, basket, draft, retrieval, opened }) {
+  const { made: _, ...before } = snapshot();
+  useBase(base);
+  turned();
+  update({ basket, draft: { ...session.draft, ...draft }, retrieval: retrieval || null, opened });
+  return () => {
+    turned();
+    update(Object.fromEntries(REQUEST.map((name) => [name, before[name]])));
+  };
 }
 
 export function drop(id) {

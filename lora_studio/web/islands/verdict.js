@@ -17,12 +17,13 @@ const active = () => session.basket.filter((row) => row.enabled && row.weight &&
 // What the verdict depends on, as the studio is sent it.
 function asked(all) {
   const { method, params, seed } = session.draft;
-  const basket = active().map(({ id, weight, enabled, region, blocks }) => ({
+  const basket = active().map(({ id, weight, enabled, region, module_weights, units }) => ({
     id,
     weight,
     enabled,
     region,
-    blocks,
+    module_weights,
+    units,
   }));
   return { base: session.base, all, session: { basket, draft: { method, params, seed } } };
 }

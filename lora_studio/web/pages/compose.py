@@ -42,6 +42,7 @@ def build(page: Page) -> None:
                 "found", {"examples": EXAMPLES, "pictures": PICTURES}, ["pick"], elem_id="ls-found"
             )
             island("rows", elem_id="ls-rows")
+            island("opener", elem_id="ls-opener")
         with gr.Column(scale=4, min_width=320, elem_classes=["ls-panel"]):
             island("heading", {"text": "2", "title": "Method"})
             island("method", elem_id="ls-method")
@@ -56,6 +57,8 @@ def build(page: Page) -> None:
             result = island("result", elem_id="ls-result")
     with gr.Column(elem_classes=["ls-panel"]):
         island("verdict", elem_id="ls-verdict")
+    with gr.Column(elem_classes=["ls-panel"]):
+        island("history", elem_id="ls-history")
 
     def retrieve_adapters(
         session: dict[str, Any], task: str, request: gr.Request
@@ -91,14 +94,16 @@ def build(page: Page) -> None:
     def compose_adapter(
         session: dict[str, Any], request: gr.Request
     ) -> Iterator[tuple[State, Any]]:
+        draft, opened = session.get("draft") or {}, session.get("opened") or {}
+
         def submit() -> Any:
             recipe = recipe_of(session, base_of(session, default))
-            title = str((session.get("draft") or {}).get("title") or "")
-            return page.seat(request).compose_adapter(recipe, title=title)
+            return page.seat(request).compose_adapter(recipe, title=str(draft.get("title") or ""))
 
         for job_state, payload in page.jobs.stream(request, "compose", submit):
             done = (payload or {}).get("result")
-            yield job_state, {"result": done} if done else gr.skip()
+            made = {"drafted": draft.get("method"), "parent": opened.get("recipe_id")}
+            yield job_state, {"result": {**done, **made}} if done else gr.skip()
 
     def stop(request: gr.Request) -> State:
         page.jobs.stop(request.session_hash, "compose")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from lora_studio.errors import InvalidRequest
+from lora_studio.errors import InvalidRequest, LoraStudioError
 from lora_studio.web.island import island
 from lora_studio.web.jobs import State, state
-from lora_studio.web.session import base_of
+from lora_studio.web.session import base_of, session_from
 
 if TYPE_CHECKING:
     from lora_studio.web.app import Page
@@ -29,11 +29,15 @@ FILE_TYPES = [
     ".jsonl",
     ".md",
     ".yaml",
+    ".yml",
     ".png",
     ".jpg",
     ".jpeg",
     ".webp",
 ]
+
+NEVER_ADAPTERS = (".json", ".yaml", ".yml", ".png", ".jpg", ".jpeg", ".webp")
+"""Endings of files that are part of an adapter at most."""
 
 
 def gather(paths: list[str] | None, folder: Path) -> Path:
@@ -52,6 +56,19 @@ def gather(paths: list[str] | None, folder: Path) -> Path:
     return home
 
 
+def carried(studio: Any, paths: list[str] | None) -> dict[str, Any]:
+    """The composition that a dropped file carries, as {session, name}, so that it can be opened
+    instead of being added; {why} where it is no adapter either; else {}."""
+    if len(paths or []) != 1:
+        return {}
+    path = Path((paths or [])[0])
+    try:
+        found = studio.open_recipe(str(path)).result()
+        return {"session": session_from(studio, found), "name": path.name}
+    except LoraStudioError as error:
+        return {"why": str(error)} if path.suffix.lower() in NEVER_ADAPTERS else {}
+
+
 def build(page: Page) -> None:
     """The gallery tab."""
     island("gallery", elem_id="ls-gallery")
@@ -66,6 +83,7 @@ def build(page: Page) -> None:
                     height=176,
                     elem_id="ls-upload-files",
                 )
+                offer = island("offer", elem_id="ls-upload-offer")
                 button = gr.Button("Add to the gallery", variant="primary", elem_id="ls-upload-go")
             with gr.Column(scale=2, min_width=280):
                 with gr.Row():
@@ -131,8 +149,12 @@ def build(page: Page) -> None:
         page.jobs.stop(request.session_hash, "upload")
         return state("stopped")
 
+    def look(paths: list[str] | None, request: gr.Request) -> dict[str, Any]:
+        return carried(page.seat(request), paths)
+
     fields = [title, licence, description, base, contributor, samples]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    files.change(look, [files], [offer], trigger_mode="always_last", **quiet)
     adding = button.click(
         add_adapter,
         [page.session, files, *fields, private],
