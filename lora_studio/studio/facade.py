@@ -18,13 +18,13 @@ from lora_studio.studio.demos import add_demo
 from lora_studio.studio.flow import Flow, Steps
 from lora_studio.studio.grids import Grids
 from lora_studio.studio.janitor import Janitor
-from lora_studio.studio.moderating import Moderating
+from lora_studio.studio.leaderboards import Measuring
 from lora_studio.studio.permissions import Actor
 from lora_studio.worker.job import Job, Worker
 from lora_studio.worker.local import LocalWorker
 
 
-class Studio(Moderating):
+class Studio(Measuring):
     """Gallery, workers and everything that can be done with them.
 
     Methods that take long return a Flow: iterate its events, or call `.result()`. All take `actor`,
@@ -132,9 +132,7 @@ class Studio(Moderating):
         viewer = self._access.viewer(who, chosen_for_them=True)
 
         def steps(flow: Flow) -> Steps:
-            while not self.librarian.settled(0.5):
-                flow.check()
-                yield {"type": "progress", "fraction": None, "message": "placing the adapters"}
+            yield from self.librarian.placing(flow.check)
             vector = self.librarian.query_vector(task, PATIENCE)
             if vector is None:
                 raise WorkerFailed("The task could not be embedded in time. Try again.")
