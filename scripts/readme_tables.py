@@ -42,7 +42,9 @@ def leaderboard_table() -> str:
     rows = ["| | Mean | " + " | ".join(group.title for group in groups) + " |"]
     rows.append("|---" * (len(groups) + 2) + "|")
     rows += [_row(board, line, line.title) for line in controls]
-    rows += [_row(board, made[n], f"{n + 1}. {made[n].title}") for n in shown]
+    rows += [
+        _row(board, made[n], f"{n + 1}. {made[n].title}{_larger(board, made[n])}") for n in shown
+    ]
     return "\n".join(rows)
 
 
@@ -52,6 +54,11 @@ def _rates(board: Leaderboard, line: Line) -> list[float]:
         board.cells[group.key].get(line.label, {}) for group in board.groups if not group.suite
     ]
     return [c["rate"] for c in cells if "rate" in c] if all("rate" in c for c in cells) else []
+
+
+def _larger(board: Leaderboard, line: Line) -> str:
+    ranks = [lines.get(line.label, {}).get("rank", 0) for lines in board.cells.values()]
+    return " ‡" if max(ranks) > board.rank else ""
 
 
 def _row(board: Leaderboard, line: Line, title: str) -> str:

@@ -34,6 +34,11 @@ function segments(legend, choices, chosen, pick) {
   );
 }
 
+// Results of a larger rank than asked for stand beside the others, marked, and are never the best.
+const tooLarge = (board, view, cell) =>
+  board.lines.some((line) => line.size) &&
+  (cell?.rank || 0) > board.rank * (view.size === "2r" ? 2 : 1);
+
 const meanOf = (rates) => rates.reduce((sum, rate) => sum + rate, 0) / rates.length;
 
 // Lines that were measured, with their mean over the groups shown, best first.
@@ -52,16 +57,17 @@ function ranked(board, groups, view) {
   return shown.sort((a, b) => key(b) - key(a));
 }
 
-function rate(cell) {
+function rate(cell, larger = false) {
   if (!cell) return h("span", { class: "ls-quiet" }, "–");
   if (cell.refused) return h("span", { class: "ls-quiet ls-small" }, "refused");
-  return h("span", { class: "ls-num" }, percent(cell.rate));
+  return h("span", { class: "ls-num" }, larger ? "‡ " : "", percent(cell.rate));
 }
 
-function cellOf(board, row, place, group, best, open) {
+function cellOf(board, view, row, place, group, best, open) {
   const cell = row.cells[place];
   if (!cell) return h("td", { class: "ls-board-cell ls-right" }, rate(cell));
-  const top = row.line.kind !== "control" && cell.rate === best && best > 0;
+  const larger = tooLarge(board, view, cell);
+  const top = row.line.kind !== "control" && !larger && cell.rate === best && best > 0;
   const label = cell.refused
     ? `${row.line.title}, ${group.title}: refused`
     : `${row.line.title}, ${group.title}: ${percent(cell.rate)}, 95 % interval ${percent(cell.low)} to ${percent(cell.high)}`;
@@ -77,7 +83,7 @@ function cellOf(board, row, place, group, best, open) {
         vars: { "--ls-share": `${Math.round(100 * (cell.rate || 0))}%` },
         onclick: () => open(group, row.line, cell),
       },
-      rate(cell),
+      rate(cell, larger),
     ),
   );
 }
@@ -116,7 +122,11 @@ function table(board, view, redraw, open) {
   const rows = ranked(board, groups, view);
   const controls = rows.filter((row) => row.line.kind === "control");
   const made = rows.filter((row) => row.line.kind !== "control");
-  const best = groups.map((_, place) => Math.max(0, ...made.map((r) => r.cells[place]?.rate ?? 0)));
+  const best = groups.map((_, place) => {
+    const found = made.map((row) => row.cells[place]);
+    const fit = found.filter((cell) => cell && !tooLarge(board, view, cell));
+    return Math.max(0, ...fit.map((cell) => cell.rate ?? 0));
+  });
   const sort = (key) => {
     view.sort = key;
     redraw(`[aria-label^="Sort by ${key === MEAN ? "Mean" : titleOf(groups, key)}"]`);
@@ -127,7 +137,7 @@ function table(board, view, redraw, open) {
       { "data-line": row.line.label },
       nameOf(row.line),
       h("td", { class: "ls-right ls-strong" }, row.mean === null ? "–" : percent(row.mean)),
-      groups.map((group, place) => cellOf(board, row, place, group, best[place], open)),
+      groups.map((group, place) => cellOf(board, view, row, place, group, best[place], open)),
     );
   const part = (title) =>
     h(
@@ -281,7 +291,7 @@ export function mount({ host, props, watch, trigger }) {
               { class: "ls-help" },
               "Written by ",
               h("code", { class: "ls-mono" }, board.command),
-              `; the best composition of a column is in colour. A model this small says how methods differ in kind, not what they would score on yours: compose, and run test prompts in Compare.`,
+              `; the best composition of a column is in colour.${board.lines.some((line) => line.size) ? " ‡ is a result of a larger rank than the table’s." : ""} A model this small says how methods differ in kind, not what they would score on yours: compose, and run test prompts in Compare.`,
             )
           : null,
       ),
