@@ -12,6 +12,9 @@ from lora_studio.gallery.entry import Entry
 NEAR = 0.98
 """Cosine of two updates, or of one and the other's opposite, from which they are called alike."""
 
+REMEMBERED = 50_000
+"""Most cosines that are kept at hand; they are computed again when they are wanted again."""
+
 
 @dataclass(frozen=True)
 class Twin:
@@ -62,11 +65,15 @@ def twins(
             found.append(Twin(other.id, other.title, "exact", 1.0, 1.0))
             continue
         pair = (min(entry.id, other.id), max(entry.id, other.id))
-        if pair not in known:
+        cosine = known.get(pair)
+        if cosine is None:
             adapter = adapter or load(entry.id)
-            known[pair] = _cosine(adapter, load(other.id))
-        if abs(known[pair]) >= NEAR:
-            found.append(Twin(other.id, other.title, "near", known[pair], strength))
+            cosine = _cosine(adapter, load(other.id))
+            if len(known) >= REMEMBERED:
+                known.clear()
+            known[pair] = cosine
+        if abs(cosine) >= NEAR:
+            found.append(Twin(other.id, other.title, "near", cosine, strength))
     return sorted(found, key=lambda twin: (twin.kind != "exact", -abs(twin.cosine)))
 
 

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lora_studio.errors import LoraStudioError
 from lora_studio.settings import Settings, assets_dir
-from lora_studio.web import signing_in, theme
+from lora_studio.web import memory, signing_in, theme
 from lora_studio.web.app import build
 from lora_studio.web.guard import Guard
 from lora_studio.web.identity import Identify, check
@@ -152,6 +152,7 @@ def serve(settings: Settings | None = None) -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    memory.share_arenas()
     settings = settings or Settings.from_env()
     try:
         check(settings)
