@@ -97,7 +97,7 @@ def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
 def _plain(name: str) -> bool:
     """Whether a name is a relative path of ordinary parts, as every system reads it."""
     parts = name.split("/")
-    odd = any(part in ("", ".", "..") or part != part.strip() or part[-1] == "." for part in parts)
+    odd = any(not part or part != part.strip() or part[-1] == "." for part in parts)
     return bool(name) and not odd and "\\" not in name and ":" not in name and name.isprintable()
 
 
