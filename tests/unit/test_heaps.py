@@ -12,8 +12,8 @@ import pytest
 THREADS = 24
 GROWTH = f"""
 import sys, threading
-from lora_studio.web import memory
-done = memory.share_arenas() if sys.argv[1] == "capped" else None
+from lora_studio import heaps
+done = heaps.share_arenas() if sys.argv[1] == "capped" else None
 def work(wait):
     kept = [bytes(3000) for _ in range(3000)]
     wait.wait(20)
@@ -22,8 +22,8 @@ wait = threading.Barrier({THREADS})
 threads = [threading.Thread(target=work, args=(wait,)) for _ in range({THREADS})]
 [t.start() for t in threads]; [t.join() for t in threads]
 maps = open("/proc/self/maps").read().splitlines()
-heaps = [m for m in maps if m.split()[1] == "rw-p" and int(m.split("-")[0], 16) % (1 << 26) == 0]
-print(done, len(heaps))
+found = [m for m in maps if m.split()[1] == "rw-p" and int(m.split("-")[0], 16) % (1 << 26) == 0]
+print(done, len(found))
 """
 
 
@@ -38,7 +38,20 @@ def heaps(mode: str, **environment: str) -> tuple[str, int]:
     return said, int(found)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has arenas")
+GLIBC = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has arenas")
+HELD = """
+import psutil
+from lora_studio import heaps
+kept = [bytes(500) for _ in range(200_000)]
+pin = [bytes(500) for _ in range(10)]
+before = psutil.Process().memory_info().rss
+del kept
+freed = psutil.Process().memory_info().rss
+print(heaps.give_back(), before - freed, freed - psutil.Process().memory_info().rss)
+"""
+
+
+@GLIBC
 def test_threads_share_two_heaps():
     _, free = heaps("free")
     said, capped = heaps("capped")
@@ -48,3 +61,12 @@ def test_threads_share_two_heaps():
         "threads have no heaps of their own here, so that this shows nothing"
     )
     assert heaps("capped", MALLOC_ARENA_MAX="3")[0] == "False", "the operator's word stands"
+
+
+@GLIBC
+def test_what_was_freed_goes_back_to_the_system():
+    done = subprocess.run(
+        [sys.executable, "-c", HELD], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert done[0] == "True"
+    assert int(done[2]) > 50_000_000 > int(done[1]), "the C library keeps nothing here"
