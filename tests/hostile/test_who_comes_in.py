@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lora_studio.errors import LoraStudioError, NotAllowed, TooMany
+from lora_studio.errors import InvalidAdapter, LoraStudioError, NotAllowed, TooMany
 from lora_studio.formats import save_adapter
 from lora_studio.hosting import HUGGING_FACE, LOCAL, OIDC, VISITORS, Hosting, Quota
 from lora_studio.settings import DEMO_BASE, Settings
@@ -451,6 +451,31 @@ def test_an_upload_belongs_to_whoever_sent_it_and_waits_for_review(tmp_path: Pat
             entry = built.gallery.get(told["id"])
             assert (entry.owner, entry.visibility, entry.review_state) == (who, "private", review)
             assert "owner" not in told
+
+
+def test_files_that_are_refused_count_as_uploads(tmp_path: Path):
+    quota = replace(HOSTED.quota, uploads_per_day=2)
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(b"<html>not found</html>")
+    good = folder_of(tmp_path, "good")
+    with site(tmp_path, replace(HOSTED, quota=quota)) as built:
+
+        def add(path: str, who: Actor) -> None:
+            built.studio.add_adapter(path, actor=who).result()
+
+        for _ in range(2):
+            with pytest.raises(InvalidAdapter):
+                add(str(bad), Actor("bob"))
+        for path in (good, str(bad)):
+            with pytest.raises(TooMany, match="refused count too"):
+                add(path, Actor("bob"))
+        add(good, Actor("dave"))
+        for _ in range(3):
+            with pytest.raises(InvalidAdapter):
+                add(str(bad), Actor("mia", moderator=True))
+        told = [(row["actor"], row["after"]) for row in built.gallery.history(50)]
+        refused = [(who, after) for who, after in told if "refusal" in after]
+        assert refused == [("bob", {"refusal": "not-the-file"})] * 2
 
 
 def test_a_card_that_changes_is_looked_at_again(tmp_path: Path):
