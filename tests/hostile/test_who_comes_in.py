@@ -524,3 +524,20 @@ def test_an_adapter_much_like_a_hidden_one_is_not_told_so(tmp_path: Path):
         assert seen["twins"] == []
         hers = built.studio.get_adapter(told["id"], actor=Actor("alice"))
         assert [twin["title"] for twin in hers["twins"]] == ["The secret one"]
+
+
+def test_moderators_see_that_an_upload_is_nearly_what_they_hold_back(tmp_path: Path):
+    with site(tmp_path) as built:
+        held = build_adapter(78, rank=2, base="tiny", title="The bad one")
+        bad = built.gallery.add(held, owner="alice")
+        again = replace(held.scaled(1.5), card=replace(held.card, title="Again"))
+        for adapter in (again, build_adapter(79, rank=2, base="tiny", title="Another")):
+            built.gallery.add(adapter, owner="bob")
+
+        def warnings() -> dict[str, list[str]]:
+            waiting = built.studio.list_for_review(actor=Actor("mia", moderator=True))
+            return {one["title"]: one["like"] for one in waiting["unreviewed"]}
+
+        assert warnings() == {"The bad one": [], "Again": [], "Another": []}
+        built.gallery.set_review(bad.id, "quarantined", "mia")
+        assert warnings() == {"Again": ["The bad one"], "Another": []}
