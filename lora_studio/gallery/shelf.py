@@ -207,4 +207,4 @@ class Shelf:
 
 
 def _card(entry: Entry) -> int:
-    return hash(entry.card())
+    return hash((entry.card(), entry.measures.get("sketch")))
