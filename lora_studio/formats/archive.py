@@ -76,7 +76,7 @@ def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
         raise _bad(f"The zip has {len(entries)} files; an adapter has a handful.", "zip-names")
     seen: set[str] = set()
     for entry in entries:
-        name = entry.filename.rstrip("/") if entry.is_dir() else entry.filename
+        name = entry.filename.rstrip("/")
         if not _plain(name) or entry.orig_filename != entry.filename or name.lower() in seen:
             raise _bad(
                 f"The zip holds a file name that is not allowed: {name[:80]!r}. Zip the adapter's "

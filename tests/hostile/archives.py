@@ -64,6 +64,15 @@ def _named(name: str) -> Build:
     return lambda rng, weights: packed(("m/a.safetensors", weights), (name, b"x"))
 
 
+def _empty_name(rng: Rng, weights: bytes) -> bytes:
+    """A file whose name of one character is taken for a field of its own instead."""
+    data = bytearray(packed(("a.safetensors", weights), ("x", b"x")))
+    local, entry = data.rindex(b"PK\x03\x04"), data.rindex(b"PK\x01\x02")
+    for at in (local + 26, entry + 28):
+        data[at : at + 4] = struct.pack("<2H", 0, 1)
+    return bytes(data)
+
+
 def _null_name(rng: Rng, weights: bytes) -> bytes:
     data = packed(("a.safetensors", weights), ("evilXsafe.txt", b"x"))
     return data.replace(b"evilXsafe.txt", b"evil\0safe.txt")
@@ -175,6 +184,7 @@ def _empty(rng: Rng, weights: bytes) -> bytes:
 
 
 BUILDS: dict[str, tuple[Build, tuple[str, ...]]] = {
+    "empty-name": (_empty_name, ("zip-names",)),
     "null-name": (_null_name, ("zip-names", "zip-overlap")),
     "case-clash": (_case_clash, ("zip-names",)),
     "same-name": (_same_name, ("zip-names",)),
