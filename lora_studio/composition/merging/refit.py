@@ -31,7 +31,6 @@ TOGETHER = {"auto": ADDITIVE, "sum": 0.0, "own": 2.0}
     kind="merging",
     uses_model=True,
     needs_samples=True,
-    modality="text",
 )
 def refit(
     inputs: Inputs,

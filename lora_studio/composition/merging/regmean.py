@@ -29,7 +29,6 @@ LEAST = 1e-6
     paper="https://arxiv.org/abs/2212.09849",
     uses_model=True,
     needs_samples=True,
-    modality="text",
 )
 def regmean(
     inputs: Inputs,

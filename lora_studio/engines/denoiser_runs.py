@@ -1,0 +1,216 @@
+"""Recorded calls of a denoiser run again side by side, each under its own updates, one group of
+modules at a time: whoever listens sees what a group is given in every run before it acts, and may
+still change the updates with which it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, pad, unfold
+
+from lora_studio.engines.calls import Call
+from lora_studio.engines.grouped_rows import GroupedRows, Piece, Update
+from lora_studio.engines.image import ImageEngine, plain
+from lora_studio.engines.pausing import ENDED, Pausing
+from lora_studio.engines.prompt_embeds import PromptEmbeds
+from lora_studio.errors import LoraStudioError
+
+UNEVEN = (
+    "The base model does not run '{}' alike for all prompts, so a merge cannot be fitted to it "
+    "layer by layer. Choose a method that needs no samples."
+)
+
+
+def _nowhere(value: Any) -> None:
+    raise RuntimeError("this pass has not begun")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One call to be run again.
+
+    Args:
+        call: of the half that knows the prompt; its embeddings are made anew.
+        prompts: one per row.
+        updates: module -> update of all rows; read when the module acts.
+        places: runs of the same places are looked at in the same positions.
+    """
+
+    call: Call
+    prompts: Sequence[str]
+    updates: Mapping[str, Update]
+    places: int
+
+
+@dataclass(eq=False)
+class _Pass:
+    """A run on its way."""
+
+    run: Run
+    met: set[str] = field(default_factory=set)
+    pause: Callable[[Any], None] = _nowhere
+
+
+class DenoiserRuns:
+    """Text encoders and denoiser of an engine over some runs.
+
+    Memory: what one evaluation keeps for later (skip connections) for every run, what it works with
+    for one run, and `positions` rows of one group's inputs for every run.
+
+    Args:
+        names: modules to look at; those that do not run are left out.
+        positions: of the tokens or pixels of a group's input, so many are looked at in each run,
+            drawn at random.
+    """
+
+    def __init__(
+        self, engine: ImageEngine, runs: Sequence[Run], names: Collection[str], positions: int
+    ) -> None:
+        self._engine, self._runs, self._positions = engine, runs, positions
+        self._modules = {n: m for n, m in engine.bank.modules.items() if n in names}
+        self.groups = self._find_groups()
+        """Names of modules that are given the same input, in the order they run."""
+        self._first = {group[0]: place for place, group in enumerate(self.groups)}
+
+    def go(self, at_group: Callable[[list[str], list[Tensor]], None]) -> None:
+        """Calls `at_group` with each group and its input in every run, (rows, d_in): tokens, or
+        what lies under a convolution's kernel."""
+        passes = [_Pass(run) for run in self._runs]
+        bodies = [Pausing(lambda pause, one=one: self._play(one, pause)) for one in passes]
+        active: list[_Pass] = []
+
+        def arrived(place: int, group: list[str]) -> Tensor:
+            active[:] = [passes[place]]
+            found = bodies[place].resume()
+            if found is ENDED or found[0] != group[0]:
+                raise LoraStudioError(UNEVEN.format(group[0]))
+            return found[1]
+
+        def act(name: str, module: nn.Module, x: Tensor, out: Tensor) -> Tensor | None:
+            return self._act(active[0], name, module, x, out)
+
+        # Encoding a prompt activates nobody in the bank; whoever was active is put back behind all.
+        with self._engine.bank.active(GroupedRows((), 0)), _listening(self._modules, act):
+            try:
+                for group in self.groups:
+                    at_group(group, [arrived(place, group) for place in range(len(bodies))])
+            finally:
+                for body in bodies:
+                    body.leave()
+
+    def _play(self, one: _Pass, pause: Callable[[Any], None]) -> None:
+        one.pause = pause
+        self._evaluate(one.run.call, one.run.prompts)
+
+    def _act(
+        self, one: _Pass, name: str, module: nn.Module, x: Tensor, out: Tensor
+    ) -> Tensor | None:
+        if name in self._first and name not in one.met:
+            one.met.add(name)
+            one.pause((name, self._looked_at(name, module, x, out, one.run.places)))
+        if name not in one.run.updates:
+            return None
+        rows = x.shape[0]
+        return GroupedRows(((0, rows, one.run.updates),), rows).add(name, module, x, out)
+
+    def _evaluate(self, call: Call, prompts: Sequence[str]) -> None:
+        engine, kwargs = self._engine, dict(call.kwargs)
+        if engine.family.embeds:
+            plans = [plain({})] * len(prompts)
+            embeds = PromptEmbeds(
+                engine.pipe, engine.family, engine.bank, prompts, plans, 1, "", False
+            )
+            embeds.put(kwargs, [(row, 0) for row in range(len(prompts))], 0, ("cond",))
+        engine.denoiser(*call.args, **kwargs)
+
+    def _looked_at(
+        self, name: str, module: nn.Module, x: Tensor, out: Tensor, places: int
+    ) -> Tensor:
+        """(rows, d_in) at most `positions` of them."""
+        conv = isinstance(module, nn.Conv2d)
+        count = out[:, 0].numel() if conv else out[..., 0].numel()
+        chosen = torch.arange(count)
+        if count > self._positions:
+            dice = torch.Generator().manual_seed(1_000_003 * places + self._first[name])
+            chosen = torch.randperm(count, generator=dice)[: self._positions].sort().values
+        chosen = chosen.to(x.device)
+        return _patches(module, x, chosen, count // len(x)) if conv else x.flatten(0, -2)[chosen]
+
+    def _find_groups(self) -> list[list[str]]:
+        """What runs, as it runs for one call of the base model."""
+        groups, last, met = list[list[str]](), [torch.empty(0)], set[str]()
+
+        def note(name: str, module: nn.Module, x: Tensor, out: Tensor) -> None:
+            if name in met:
+                return
+            met.add(name)
+            if x is not last[0]:
+                groups.append([])
+            groups[-1].append(name)
+            last[0] = x
+
+        with (
+            torch.inference_mode(),
+            self._engine.bank.active(GroupedRows((), 0)),
+            _listening(self._modules, note),
+        ):
+            self._evaluate(self._runs[0].call, self._runs[0].prompts)
+        return groups
+
+
+def updated(module: nn.Module, piece: Piece | None, own: Tensor, seen: Tensor) -> Tensor:
+    """(rows, d_out) what leads from a module's output on `seen` to that on `own` with an update.
+
+    own, seen: (rows, d_in) as `DenoiserRuns.go` hands them over.
+    """
+    weight = _weight(module)
+    found = linear((own - seen).to(weight.dtype), weight).float()
+    if piece is None:
+        return found
+    if piece.gain is not None:
+        found = found + piece.gain.float() * linear(own.to(weight.dtype), weight).float()
+    return found + linear(linear(own.float(), piece.A.float()), piece.B.float())
+
+
+def _weight(module: Any) -> Tensor:
+    """(d_out, d_in)"""
+    if isinstance(module, nn.Conv2d):
+        return module.weight.flatten(1)
+    return module.weight if isinstance(module, nn.Linear) else module.weight.T
+
+
+@contextmanager
+def _listening(
+    modules: Mapping[str, nn.Module],
+    act: Callable[[str, nn.Module, Tensor, Tensor], Tensor | None],
+) -> Iterator[None]:
+    hooks = []
+
+    def hook(name: str) -> Callable[..., Tensor | None]:
+        return lambda module, args, out: act(name, module, args[0], out)
+
+    try:
+        for name, module in modules.items():
+            hooks.append(module.register_forward_hook(hook(name)))
+        yield
+    finally:
+        for one in hooks:
+            one.remove()
+
+
+def _patches(conv: nn.Conv2d, x: Tensor, chosen: Tensor, per: int) -> Tensor:
+    """(chosen, c_in * kh * kw) what lies under the kernel at some of the (n * per) outputs;
+    picture by picture, so that only one is unfolded at a time."""
+    found = []
+    for place, picture in enumerate(x):
+        mine = chosen[(chosen >= place * per) & (chosen < (place + 1) * per)] - place * per
+        if len(mine):
+            wide = pad(picture[None], conv._reversed_padding_repeated_twice)
+            columns = unfold(wide, conv.kernel_size, conv.dilation, 0, conv.stride)[0]
+            found.append(columns[:, mine].T)
+    return torch.cat(found)
