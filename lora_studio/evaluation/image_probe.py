@@ -68,6 +68,7 @@ class ImageProbe:
         samples: id -> sample prompts; at most 8 of each are used.
         progress: called with (fraction, message) before each candidate; may raise to cancel.
         check: called between evaluations; may raise to cancel.
+        side: of the pictures in pixels; 0 is the model's own.
     """
 
     def __init__(
@@ -77,10 +78,11 @@ class ImageProbe:
         samples: Mapping[str, Sequence[str]],
         progress: Progress = no_progress,
         check: Callable[[], None] | None = None,
+        side: int = 0,
     ) -> None:
         self._engine, self._progress = engine, progress
         self._check = check or (lambda: None)
-        self._wish = Denoising(steps=STEPS)
+        self._wish = Denoising(steps=STEPS, width=side, height=side)
         self._bare: dict[int, Recorded] = {}
         self._recorded: list[Recorded] = []
         with self._engine.bank.guests(sources) as guests:

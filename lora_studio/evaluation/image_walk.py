@@ -14,7 +14,7 @@ from lora_studio.adapter import Adapter, LoraFactors
 from lora_studio.composition.method import Progress
 from lora_studio.composition.probe import Fit, Part, Site
 from lora_studio.engines.calls import Call, rows_of
-from lora_studio.engines.denoiser_runs import DenoiserRuns, Run, updated
+from lora_studio.engines.denoiser_runs import DenoiserRuns, Run, Seen, updated
 from lora_studio.engines.grouped_rows import Piece, Update
 from lora_studio.engines.image import ImageEngine
 
@@ -76,31 +76,38 @@ class ImageWalk:
         """Has every module of `start` fitted that the model runs."""
         count, done = len(self._runs.groups), 0
 
-        def at_group(group: list[str], inputs: list[Tensor]) -> None:
+        def at_group(group: list[str], seen: list[Seen]) -> None:
             nonlocal done
             check()
             progress(done / count, f"fitting modules: {done + 1} of {count}")
             done += 1
-            own = inputs[: len(self._scenes)]
-            seen = inputs[len(self._scenes) :] or own
-            found = fit([Site(name, self._parts(name, own, seen)) for name in group])
+            own = seen[: len(self._scenes)]
+            pairs = list(zip(own, seen[len(self._scenes) :] or own, strict=True))
+            found = fit([Site(name, self._parts(name, pairs)) for name in group])
             self._merged |= {name: self._piece(name, factors) for name, factors in found.items()}
 
         self._runs.go(at_group)
 
-    def _parts(self, name: str, own: Sequence[Tensor], seen: Sequence[Tensor]) -> list[Part]:
-        module = self._engine.bank.modules[name]
+    def _parts(self, name: str, pairs: Sequence[tuple[Seen, Seen]]) -> list[Part]:
         parts = []
-        places = range(len(self._scenes))
-        for source, mine in groupby(places, key=lambda i: self._scenes[i].source):
-            mine = list(mine)
-            wanted = [
-                updated(module, self._scenes[i].updates.get(name), own[i], seen[i]) for i in mine
-            ]
-            inputs = torch.cat([seen[i] for i in mine]).float()
-            weights = torch.full((len(inputs),), 1 / len(inputs), device=inputs.device)
-            parts.append(Part(source, inputs, torch.cat(wanted), weights))
+        scenes = zip(self._scenes, pairs, strict=True)
+        for source, mine in groupby(scenes, key=lambda one: one[0].source):
+            wanted, inputs = list[Tensor](), list[Tensor]()
+            for scene, (own, seen) in mine:
+                wanted.append(self._wanted(name, scene, own, seen))
+                inputs.append(seen.inputs.float())
+            rows = torch.cat(inputs)
+            weights = torch.full((len(rows),), 1 / len(rows), device=rows.device)
+            parts.append(Part(source, rows, torch.cat(wanted), weights))
         return parts
+
+    def _wanted(self, name: str, scene: Scene, own: Seen, seen: Seen) -> Tensor:
+        """(rows, d_out) what leads from the merged model to what the source makes of the scene."""
+        module, piece = self._engine.bank.modules[name], scene.updates.get(name)
+        found = updated(module, piece, own.inputs, seen.inputs)
+        if name in own.streams:
+            found += own.streams[name].float() - seen.streams[name].float()
+        return found
 
     def _piece(self, name: str, factors: LoraFactors) -> Piece:
         weight = self._engine.bank.modules[name].weight
