@@ -160,8 +160,9 @@ class DenoiserRuns:
             for member in self.groups[place]
             if member in self._added_to
         }
-        inputs = _patches(module, x, chosen, count // len(x)) if conv else _rows(x, False)[chosen]
-        return Seen(inputs, streams)
+        if isinstance(module, nn.Conv2d):
+            return Seen(_patches(module, x, chosen, count // len(x)), streams)
+        return Seen(_rows(x, False)[chosen], streams)
 
     def _explore(self) -> None:
         """What runs, and in which order, and what adds to what, by one row of the first run."""

@@ -3,7 +3,7 @@ predictions as each source alone does, and fitted to what it does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 
@@ -13,6 +13,7 @@ from lora_studio.adapter import Adapter
 from lora_studio.composition.method import Progress, no_progress
 from lora_studio.composition.probe import Agreement, Fit, Walked
 from lora_studio.engines.calls import Call, prompted, rows_of
+from lora_studio.engines.grouped_rows import Piece
 from lora_studio.engines.image import Denoising, ImageEngine, ImageRow, plain
 from lora_studio.evaluation.image_walk import ImageWalk, Scene
 
@@ -36,8 +37,7 @@ class Recorded:
     Args:
         adapter: id of its content.
         rows: one per picture.
-        calls: what the denoiser was given for all of them at each of the steps `KEPT`, and what it
-            predicted.
+        calls: what the denoiser was given for all of them at each step kept, and what it predicted.
         gaps: of each picture, the squared change that the source makes in all predictions.
     """
 
@@ -69,6 +69,7 @@ class ImageProbe:
         progress: called with (fraction, message) before each candidate; may raise to cancel.
         check: called between evaluations; may raise to cancel.
         side: of the pictures in pixels; 0 is the model's own.
+        steps: of the ten, those at which predictions are kept.
     """
 
     def __init__(
@@ -79,8 +80,9 @@ class ImageProbe:
         progress: Progress = no_progress,
         check: Callable[[], None] | None = None,
         side: int = 0,
+        steps: Collection[int] = KEPT,
     ) -> None:
-        self._engine, self._progress = engine, progress
+        self._engine, self._progress, self._steps = engine, progress, steps
         self._check = check or (lambda: None)
         self._wish = Denoising(steps=STEPS, width=side, height=side)
         self._bare: dict[int, Recorded] = {}
@@ -104,6 +106,16 @@ class ImageProbe:
             prompts = sum(len(one.rows) for one in self._recorded)
             found.append(Agreement(max(0.0, mean), mean, prompts, REPRODUCED))
         return found
+
+    def missed(self, candidate: Adapter) -> list[list[float]]:
+        """Of each source and each of its pictures, |eps_candidate - eps_source|^2 / |eps_base -
+        eps_source|^2 over all predictions kept."""
+        with self._engine.bank.guests({"candidate": candidate}) as guests:
+            found = [(one, self._off({guests["candidate"]: 1.0}, one)) for one in self._recorded]
+        return [
+            [off / max(gap, 1e-12) for off, gap in zip(offs, one.gaps, strict=True)]
+            for one, offs in found
+        ]
 
     def walk(
         self,
@@ -157,7 +169,7 @@ class ImageProbe:
         rows = [
             ImageRow(str(i), prompt, plain({name: 1.0}), seed=i) for i, prompt in enumerate(prompts)
         ]
-        calls = self._engine.record(rows, self._wish, KEPT, self._check)
+        calls = self._engine.record(rows, self._wish, self._steps, self._check)
         recorded = Recorded(adapter, rows, calls, [0.0] * len(rows))
         return replace(recorded, gaps=self._off({}, recorded))
 
@@ -184,7 +196,8 @@ class ImageProbe:
     ) -> list[Scene]:
         if not recorded.rows:
             return []
-        updates = self._engine.bank.pieces(weights, ("",))
+        pieces = self._engine.bank.pieces(weights, ("",))
+        updates = {name: piece for name, piece in pieces.items() if isinstance(piece, Piece)}
         prompts = [row.prompt for row in recorded.rows]
         # Where the two halves are two calls of a step, the one with the prompt comes first.
         firsts = {call.step: call for call in reversed(recorded.calls)}
@@ -198,6 +211,6 @@ class ImageProbe:
         """What the base model draws when nobody asks it anything; drawn once."""
         if count not in self._bare:
             rows = [ImageRow(str(i), "", plain({}), seed=i) for i in range(count)]
-            calls = self._engine.record(rows, self._wish, KEPT, self._check) if rows else []
+            calls = self._engine.record(rows, self._wish, self._steps, self._check) if rows else []
             self._bare[count] = Recorded("", rows, calls, [0.0] * count)
         return self._bare[count]

@@ -15,7 +15,7 @@ from lora_studio.composition.method import Progress
 from lora_studio.composition.probe import Fit, Part, Site
 from lora_studio.engines.calls import Call, rows_of
 from lora_studio.engines.denoiser_runs import DenoiserRuns, Run, Seen, updated
-from lora_studio.engines.grouped_rows import Piece, Update
+from lora_studio.engines.grouped_rows import Piece
 from lora_studio.engines.image import ImageEngine
 
 POSITIONS = 4096
@@ -35,7 +35,7 @@ class Scene:
     """
 
     source: int | None
-    updates: Mapping[str, Update]
+    updates: Mapping[str, Piece]
     call: Call
     prompts: Sequence[str]
 
@@ -112,6 +112,7 @@ class ImageWalk:
     def _piece(self, name: str, factors: LoraFactors) -> Piece:
         weight = self._engine.bank.modules[name].weight
         folded = factors.folded()
+        assert isinstance(weight, Tensor)
 
         def move(array: object) -> Tensor:
             return torch.as_tensor(array).to(device=weight.device, dtype=weight.dtype)

@@ -55,11 +55,11 @@ def refit(
     rank r of sum_t |X_t M^T - Y_t|^2 + e |M - mean dW|^2, e = ridge * mean diag sum_t X_t^T X_t, by
     reduced-rank regression. Needs the base model and sample inputs, no labels: the sources' own
     greedy answers stand in; of image models what the denoiser is given while each source draws its
-    samples, convolutions as regressions on what lies under their kernel. Where the plain sum answers seven in ten samples as their sources do
-    (adapters trained to be additive), `auto` takes it for the teacher of these. Its parts are
-    known: regression on activations (RegMean, arXiv 2212.09849), on those of the merged model
-    (RegMean++, arXiv 2508.03121), truncation in a whitened space (SVD-LLM, arXiv 2403.07378).
-    Without base model or samples it is `svd`.
+    samples, convolutions as regressions on what lies under their kernel. Where the plain sum
+    answers seven in ten samples as their sources do (adapters trained to be additive), `auto` takes
+    it for the teacher of these. Its parts are known: regression on activations (RegMean, arXiv
+    2212.09849), on those of the merged model (RegMean++, arXiv 2508.03121), truncation in a
+    whitened space (SVD-LLM, arXiv 2403.07378). Without base model or samples it is `svd`.
     """
     start = start_of(inputs, rank)
     if not isinstance(inputs.probe, WalkingProbe):

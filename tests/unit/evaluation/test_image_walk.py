@@ -41,8 +41,8 @@ def adapted(engine: ImageEngine, seed: int, keep: str = "", size: float = 0.12) 
     }
     found = random_adapter(modules, seed, size=size, keep=keep)
     factors = {
-        name: replace(f, kind="conv", kernel=tuple(named[name].weight.shape[1:]))
-        if isinstance(named[name], torch.nn.Conv2d)
+        name: replace(f, kind="conv", kernel=tuple(module.weight.shape[1:]))
+        if isinstance(module := named[name], torch.nn.Conv2d)
         else f
         for name, f in found.factors.items()
     }
@@ -126,6 +126,7 @@ def dense_inputs(engine, call, adapter, names):
 
 def rows_of(module, x):
     if isinstance(module, torch.nn.Conv2d):
+        assert not isinstance(module.padding, str)
         return unfold(x, module.kernel_size, 1, module.padding, module.stride).mT.flatten(0, 1)
     return x.flatten(0, -2)
 
