@@ -30,8 +30,8 @@ def build(page: Page) -> None:
         test = gr.Button(
             f"Run {TEST_PROMPTS} test prompts",
             elem_id="ls-test",
-            elem_classes=[*FOR_TEXT, "ls-nowrap"],
-            **wide,
+            elem_classes=FOR_TEXT,
+            **(wide | {"min_width": 196}),
         )
         job = island("job", {"title": "Compare"}, ["stop"], elem_id="ls-compare-job")
     axes = island("axes", {}, ["grid"], elem_id="ls-axes")
