@@ -106,8 +106,12 @@ def variants(group: Group) -> Iterator[tuple[str, str, dict[str, Any]]]:
     pair = len(group.names) == 2
     yield "merge: sum", "cat", {}
     yield "merge: SVD, rank 8", "svd", {"rank": 8}
+    yield "merge: LEGO, rank 8", "lego", {**lego, "rank": 8}
     yield "merge: LEGO, rank 16", "lego", lego
     yield "merge: LEGO, rank 16, auto-scale", "lego", {**lego, "auto_scale": True}
+    yield "merge: RegMean, rank 8", "regmean", {"rank": 8}
+    yield "merge: refit, rank 8", "refit", {"rank": 8}
+    yield "merge: refit, rank 16", "refit", {"rank": 16}
     yield "merge: best on samples", "preset", {}
     yield "switch, tau 1", "switch", {"tau": 1}
     if pair and group.styles:
@@ -211,10 +215,7 @@ class Bench:
     def lines(self, group: Group, known: Sequence[str] = ()) -> Iterator[tuple[str, list[Rate]]]:
         """(label, rates) of the controls and of every method but those `known`."""
         scenes = group.scenes(self.images)
-        alone: dict[str, Scheduled] = {"base model": plain({})}
-        for name in group.names:
-            alone[f"{name} alone"] = plain({self.adapters[name].id: 1.0})
-        for label, plan in alone.items():
+        for label, plan in self.alone(group).items():
             if label not in known:
                 yield label, rates(self.score(lambda scene, plan=plan: plan, scenes))
         for label, method, params in variants(group):
@@ -224,12 +225,25 @@ class Bench:
             yield label, rates(self.score(self.plans(group, method, params), scenes))
             logging.info("%s: %s, %.0f s", group.title, label, time.perf_counter() - started)
 
+    def alone(self, group: Group) -> dict[str, Scheduled]:
+        """The controls by label: the base model, and each adapter by itself."""
+        found: dict[str, Scheduled] = {"base model": plain({})}
+        for name in group.names:
+            found[f"{name} alone"] = plain({self.adapters[name].id: 1.0})
+        return found
+
+    def labels(self, group: Group) -> list[str]:
+        """Of all lines, in the order of the table."""
+        return [*self.alone(group), *(label for label, _, _ in variants(group))]
+
     def table(self, group: Group, file: Path) -> list[tuple[str, list[Rate]]]:
         """All lines of a group; those in `file` are not drawn again, new ones go there at once."""
         read = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
         rows = [(label, [Rate(*rate) for rate in found]) for label, found in read]
+        order = self.labels(group)
         for line in self.lines(group, [label for label, _ in rows]):
             rows.append(line)
+            rows.sort(key=lambda row: order.index(row[0]) if row[0] in order else -1)
             plain_rows = [(label, [astuple(rate) for rate in found]) for label, found in rows]
             file.write_text(json.dumps(plain_rows), encoding="utf-8")
         return rows
