@@ -7,7 +7,7 @@ TEST_STAMP := $(VENV)/.ready-to-test
 
 export GRADIO_ANALYTICS_ENABLED := False
 
-.PHONY: help run test check format soak fuzz demo bench docs clean
+.PHONY: help run test check format soak fuzz atheris demo bench docs clean
 
 FIGURES := $(abspath build/figures)
 
@@ -35,17 +35,20 @@ format: $(TEST_STAMP) ## Put the code in its style
 soak fuzz: export OMP_NUM_THREADS ?= 1
 soak fuzz: export LORA_STUDIO_FULL := 1
 soak fuzz: export LORA_STUDIO_FIGURES := $(FIGURES)
-soak: $(TEST_STAMP) ## The fault and hostile tests with their full counts (hours), then RELIABILITY.md
-	@rm -rf $(FIGURES) && mkdir -p $(FIGURES)
+soak: atheris ## The fault and hostile tests with their full counts (hours), then RELIABILITY.md
+	@PATH="$(abspath $(BIN)):$$PATH" scripts/browser
 	@$(BIN)/python -m pytest tests/faults tests/hostile \
 		tests/web/test_page_texts.py tests/unit/gallery/test_backup.py; status=$$?; \
 		$(BIN)/python scripts/reliability.py $(FIGURES) && exit $$status
 
-fuzz: $(TEST_STAMP) ## Fuzz what reads uploaded bytes, with the full counts
+fuzz: atheris ## Fuzz what reads uploaded bytes, with the full counts
+	@$(BIN)/python -m pytest tests/hostile/test_fuzz.py tests/hostile/test_parsers.py; status=$$?; \
+		$(BIN)/python scripts/reliability.py $(FIGURES) && exit $$status
+
+atheris: $(TEST_STAMP)
 	@mkdir -p $(FIGURES)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris || \
-		echo "There is no atheris for this Python; its runs are skipped."
-	@$(BIN)/python -m pytest tests/hostile/test_fuzz.py tests/hostile/test_parsers.py
+		echo "There is no atheris for this Python: T3 is not run, and RELIABILITY.md will say so."
 
 demo: $(RUN_STAMP) ## Train the embedded demo models and adapters again from nothing
 	@$(BIN)/python -m lora_studio.demo.build

@@ -7,8 +7,8 @@ rule, over groups of 3, 4, 6 and 8 adapters; exact match on held-out prompts by 
 whole answer and its end are the argmax), which equals greedy decoding. Each number is kept in a
 JSON file of its group as soon as it is known, so that a run that was stopped goes on where it was;
 delete a file to measure its group anew. `--tuning` measures the groups that defaults were chosen
-on, whose tasks are never in the others. `--write` puts the table in
-assets/demo/text/COMPOSITIONS.md.
+on, whose tasks are never in the others. `--write` puts the tables in
+assets/demo/text/COMPOSITIONS.md, and the figures beside it, from where the page has them.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from lora_studio.composition.plan import Routed
 from lora_studio.demo.tasks import TASKS
 from lora_studio.engines.text import RowPlan, ScoreRow, TextEngine
 from lora_studio.errors import LoraStudioError
+from lora_studio.evaluation import leaderboard as boards
+from lora_studio.evaluation.leaderboard import Leaderboard, Line
 from lora_studio.evaluation.metrics import Rate
 from lora_studio.evaluation.probe import EngineProbe
 from lora_studio.formats import load
@@ -45,9 +47,15 @@ TUNED = ("capital", "country", "future", "sentiment", "french_plural", "past_neg
          "city", "person")  # fmt: skip
 """Tasks that results are reported on, and tasks that defaults were chosen on."""
 SIZES = (3, 4, 6, 8)
-SETS = ("good-neighbour", "plain", "shared-seed")
-CONTROLS = ("base model", "own adapter", "random other adapter")
+SETS = {"good-neighbour": "Good neighbours", "plain": "Plain", "shared-seed": "Shared seed"}
+CONTROLS = {
+    "base model": "Base model",
+    "own adapter": "Own adapter",
+    "random other adapter": "Random other adapter",
+}
+COMMAND = "python benchmarks/demo_compositions.py --write"
 TEXT = assets_dir() / "demo" / "text"
+KEPT = Path(__file__).resolve().parent.parent / ".build" / "demo-text" / "compositions"
 Tests = list[tuple[str, str]]
 
 
@@ -129,6 +137,8 @@ class Group:
     tests: Tests
     owners: list[str | None]
     strangers: list[Adapter]
+    title: str
+    suite: str = ""
 
 
 class Results:
@@ -172,13 +182,11 @@ def column(bench: Bench, group: Group, results: Results) -> None:
     stray = [RowPlan(((rng.choice(o).id, 1.0),)) if o else RowPlan() for o in others]
     results.ask("random other adapter", lambda: bench.rate(flat, stray).to_dict())
     probe = Lazy(bench.engine, adapters)
-    for label, method, params in merges(max(a.max_rank for a in adapters)):
-        results.ask(label, lambda m=method, p=params: merged(bench, group, m, p, probe()))
-    for found in METHODS:
-        if found.kind == "routing":
-            results.ask(
-                f"{found.title} (routed)", lambda name=found.name: routed(bench, group, name)
-            )
+    for line in lines(max(a.max_rank for a in adapters)):
+        if line.kind == "merging":
+            results.ask(line.label, lambda one=line: merged(bench, group, one, probe()))
+        if line.kind == "routing":
+            results.ask(line.label, lambda one=line: routed(bench, group, one.method))
 
 
 class Lazy:
@@ -198,27 +206,32 @@ class Lazy:
         return self._made
 
 
-def merges(rank: int) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(label, method, parameters) of every registered merge: its strength chosen on samples where
-    it can be, everything else as it comes, and the rank as asked where it has one."""
+def lines(rank: int) -> Iterator[Line]:
+    """The controls, and every registered merge and routing rule: strengths chosen on samples where
+    that is offered, everything else as it comes, and the rank as asked where there is one."""
+    for label, title in CONTROLS.items():
+        yield Line(label, title, "control")
     for found in METHODS:
-        if found.kind != "merging":
-            continue
-        names = {p.name for p in found.params}
-        given = {"auto_scale": True} if "auto_scale" in names else {}
-        if "rank" not in names:
-            yield found.title, found.name, given
-            continue
-        for times, label in ((1, "k=r"), (2, "k=2r")):
-            yield f"{found.title}, {label}", found.name, {**given, "rank": times * rank}
+        if found.kind == "merging":
+            names = {p.name for p in found.params}
+            given = {"auto_scale": True} if "auto_scale" in names else {}
+            if "rank" not in names:
+                yield Line(found.title, found.title, "merging", "", found.name, given)
+                continue
+            for times, size in ((1, "r"), (2, "2r")):
+                asked = {**given, "rank": times * rank}
+                label = f"{found.title}, k={size}"
+                yield Line(label, found.title, "merging", size, found.name, asked)
+    for found in METHODS:
+        if found.kind == "routing":
+            yield Line(f"{found.title} (routed)", found.title, "routing", "", found.name)
 
 
-def merged(
-    bench: Bench, group: Group, method: str, params: Mapping[str, Any], probe: EngineProbe
-) -> dict[str, Any]:
+def merged(bench: Bench, group: Group, line: Line, probe: EngineProbe) -> dict[str, Any]:
     """Exact match of a merge, its rank and notes; or why it was refused."""
     try:
-        plan = compose(method, list(group.adapters.values()), probe=probe, **params)
+        adapters = list(group.adapters.values())
+        plan = compose(line.method, adapters, probe=probe, **line.params)
     except LoraStudioError as error:
         return {"refused": str(error)}
     assert isinstance(plan, Merged)
@@ -246,7 +259,7 @@ def groups(bench: Bench, demos: Mapping[str, Demo], tuning: bool) -> Iterator[Gr
             owners: list[str | None] = [t for t in tests for _ in tests[t]]
             chosen = {t: demo.adapters[t] for t in tests}
             key = f"{'tuning-' if tuning else ''}{name}-{size}"
-            yield Group(key, chosen, flat, owners, [])
+            yield Group(key, chosen, flat, owners, [], f"{SETS[name]}, {size}")
     for name, demo in {} if tuning else demos.items():
         for path in sorted((TEXT / "tests").glob("*.jsonl")):
             parts = list(TASKS.get(path.stem.replace("-", "_")).chained)
@@ -256,8 +269,44 @@ def groups(bench: Bench, demos: Mapping[str, Demo], tuning: bool) -> Iterator[Gr
                 strangers = [a for t, a in demo.adapters.items() if t not in parts]
                 chosen = {t: demo.adapters[t] for t in parts}
                 stranger = random.Random(1).choice(strangers)
+                task = TASKS.get(path.stem.replace("-", "_")).title
                 yield Group(f"chained {path.stem}-{name}", chosen, tests_, [None] * len(tests_),
-                            [stranger])  # fmt: skip
+                            [stranger], f"{task} ({SETS[name].lower()})", path.stem)  # fmt: skip
+
+
+def leaderboard(
+    columns: Mapping[str, Group], found: Mapping[str, _text_tables.Rows], rank: int, prompts: int
+) -> Leaderboard:
+    """The same figures as the page has them."""
+    groups = tuple(
+        boards.Group(
+            key=key,
+            title=group.title,
+            adapters=tuple((a.id, a.card.title) for a in group.adapters.values()),
+            suite=group.suite,
+            about="A task none was trained for, and both are needed for." if group.suite else "",
+        )
+        for key, group in columns.items()
+    )
+    kept = ("n", "correct", "rate", "low", "high", "rank", "notes", "refused")
+    cells = {
+        key: {
+            line.label: {name: rows[line.label][name] for name in kept if name in rows[line.label]}
+            for line in lines(rank)
+        }
+        for key, rows in found.items()
+    }
+    return Leaderboard(
+        modality="text",
+        base=DEMO_BASE,
+        command=COMMAND,
+        measure="exact match on held-out prompts",
+        prompts=prompts,
+        rank=rank,
+        groups=groups,
+        lines=tuple(lines(rank)),
+        cells=cells,
+    )
 
 
 def main() -> None:
@@ -265,7 +314,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=100, help="test prompts of each task")
     parser.add_argument("--only", default="", help="only groups whose name begins so")
     parser.add_argument("--tuning", action="store_true", help="the groups defaults were chosen on")
-    parser.add_argument("--out", type=Path, default=TEXT / "compositions", help="folder of JSON")
+    parser.add_argument("--out", type=Path, default=KEPT, help="folder of JSON")
     parser.add_argument("--write", action="store_true", help="write COMPOSITIONS.md")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -284,6 +333,7 @@ def main() -> None:
     text = _text_tables.document(members, found, rank, options.prompts)
     if options.write:
         (TEXT / "COMPOSITIONS.md").write_text(text, encoding="utf-8")
+        leaderboard(columns, found, rank, options.prompts).write()
     print(text)
 
 

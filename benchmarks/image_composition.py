@@ -6,7 +6,8 @@ Adapters of the embedded demo: an object and a style, two objects side by side, 
 each prompt asks for two, so that the third must keep out of the way. A small
 classifier, trained on the same world, says what a picture shows; all methods of a group answer the
 same prompts from the same noise. `--write` puts the tables, and that of image_cost.py, in
-assets/demo/image/COMPOSITIONS.md; lines that were measured before are kept in .build and not drawn
+assets/demo/image/COMPOSITIONS.md, and the figures beside it, from where the page has them; lines
+that were measured before are kept in .build and not drawn
 again.
 """
 
@@ -17,7 +18,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,20 @@ from lora_studio.demo.image.judge import Judge, half
 from lora_studio.demo.image.measure import SIDES
 from lora_studio.demo.image.scene import Pair, Scene, caption, draw_pair, draw_scene, thing
 from lora_studio.engines.image import Denoising, ImageEngine, ImageRow, plain
+from lora_studio.evaluation import leaderboard as boards
 from lora_studio.evaluation.image_probe import ImageProbe
+from lora_studio.evaluation.leaderboard import Leaderboard
 from lora_studio.evaluation.metrics import Rate
 from lora_studio.formats import load_adapter
 from lora_studio.settings import DEMO_IMAGE_BASE, Settings, assets_dir
 
 SEED = 81_000
 BATCH = 25
+COMMAND = "python benchmarks/image_composition.py --write"
+ABOUT = {
+    True: "Each prompt asks for an object and a style.",
+    False: "Each prompt asks for two objects side by side, each in its colour.",
+}
 Plans = Callable[[Scene | Pair], Scheduled]
 
 
@@ -98,8 +106,12 @@ def variants(group: Group) -> Iterator[tuple[str, str, dict[str, Any]]]:
     pair = len(group.names) == 2
     yield "merge: sum", "cat", {}
     yield "merge: SVD, rank 8", "svd", {"rank": 8}
+    yield "merge: LEGO, rank 8", "lego", {**lego, "rank": 8}
     yield "merge: LEGO, rank 16", "lego", lego
     yield "merge: LEGO, rank 16, auto-scale", "lego", {**lego, "auto_scale": True}
+    yield "merge: RegMean, rank 8", "regmean", {"rank": 8}
+    yield "merge: refit, rank 8", "refit", {"rank": 8}
+    yield "merge: refit, rank 16", "refit", {"rank": 16}
     yield "merge: best on samples", "preset", {}
     yield "switch, tau 1", "switch", {"tau": 1}
     if pair and group.styles:
@@ -203,10 +215,7 @@ class Bench:
     def lines(self, group: Group, known: Sequence[str] = ()) -> Iterator[tuple[str, list[Rate]]]:
         """(label, rates) of the controls and of every method but those `known`."""
         scenes = group.scenes(self.images)
-        alone: dict[str, Scheduled] = {"base model": plain({})}
-        for name in group.names:
-            alone[f"{name} alone"] = plain({self.adapters[name].id: 1.0})
-        for label, plan in alone.items():
+        for label, plan in self.alone(group).items():
             if label not in known:
                 yield label, rates(self.score(lambda scene, plan=plan: plan, scenes))
         for label, method, params in variants(group):
@@ -216,15 +225,68 @@ class Bench:
             yield label, rates(self.score(self.plans(group, method, params), scenes))
             logging.info("%s: %s, %.0f s", group.title, label, time.perf_counter() - started)
 
+    def alone(self, group: Group) -> dict[str, Scheduled]:
+        """The controls by label: the base model, and each adapter by itself."""
+        found: dict[str, Scheduled] = {"base model": plain({})}
+        for name in group.names:
+            found[f"{name} alone"] = plain({self.adapters[name].id: 1.0})
+        return found
+
+    def labels(self, group: Group) -> list[str]:
+        """Of all lines, in the order of the table."""
+        return [*self.alone(group), *(label for label, _, _ in variants(group))]
+
     def table(self, group: Group, file: Path) -> list[tuple[str, list[Rate]]]:
         """All lines of a group; those in `file` are not drawn again, new ones go there at once."""
         read = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
         rows = [(label, [Rate(*rate) for rate in found]) for label, found in read]
+        order = self.labels(group)
         for line in self.lines(group, [label for label, _ in rows]):
             rows.append(line)
+            rows.sort(key=lambda row: order.index(row[0]) if row[0] in order else -1)
             plain_rows = [(label, [astuple(rate) for rate in found]) for label, found in rows]
             file.write_text(json.dumps(plain_rows), encoding="utf-8")
         return rows
+
+
+def leaderboard(
+    bench: Bench, tables: Mapping[str, Sequence[tuple[str, list[Rate]]]]
+) -> Leaderboard:
+    """The same figures as the page has them; group title -> its lines."""
+    groups, lines, cells = [], {}, {}
+    for group in (group for group in GROUPS if group.title in tables):
+        made = {label: (method, params) for label, method, params in variants(group)}
+        members = tuple((bench.adapters[n].id, bench.adapters[n].card.title) for n in group.names)
+        title = group.title[0].upper() + group.title[1:]
+        groups.append(boards.Group(group.title, title, members, "", ABOUT[bool(group.styles)]))
+        cells[group.title] = {}
+        for label, found in tables[group.title]:
+            method, params = made.get(label, ("", {}))
+            asked = {name: value for name, value in params.items() if name != "words"}
+            kind = METHODS.get(method).kind if method else "control"
+            lines.setdefault(label, boards.Line(label, shown(label), kind, "", method, asked))
+            parts = {name: rate.rate for name, rate in zip(group.columns, found[:2], strict=False)}
+            cells[group.title][label] = {**found[2].to_dict(), "parts": parts}
+    return Leaderboard(
+        modality="image",
+        base=DEMO_IMAGE_BASE,
+        command=COMMAND,
+        measure="pictures that show everything that was asked for",
+        prompts=bench.images,
+        rank=max(adapter.max_rank for adapter in bench.adapters.values()),
+        groups=tuple(groups),
+        lines=tuple(lines.values()),
+        cells=cells,
+    )
+
+
+def shown(label: str) -> str:
+    """A line's name where it stands alone."""
+    name = label.removeprefix("merge: ").replace("the same, words", "regions in attention, words")
+    who, alone, _ = name.partition(" alone")
+    if alone and who.startswith("good-neighbour-"):
+        name = f"{word(who)} alone"
+    return name if name.isupper() else name[0].upper() + name[1:]
 
 
 def halves_of(scene: Scene | Pair, words: bool) -> list[dict[str, Any]]:
@@ -252,14 +314,16 @@ def main() -> None:
     bench = Bench(options.images)
     kept = build_folder() / "compositions"
     kept.mkdir(parents=True, exist_ok=True)
-    tables = []
+    tables: list[str] = []
+    measured = {}
     for group in GROUPS:
         if options.groups not in group.title:
             continue
         file = kept / f"{group.title.replace(' ', '-')}-{options.images}.json"
         if not options.write:
             file.unlink(missing_ok=True)
-        tables.append(_image_tables.scores(group.title, group.columns, bench.table(group, file)))
+        measured[group.title] = bench.table(group, file)
+        tables.append(_image_tables.scores(group.title, group.columns, measured[group.title]))
         print(tables[-1], flush=True)
     if not options.write:
         return
@@ -274,6 +338,7 @@ def main() -> None:
     )
     path = assets_dir() / "demo" / "image" / "COMPOSITIONS.md"
     path.write_text(text, encoding="utf-8")
+    leaderboard(bench, measured).write()
 
 
 if __name__ == "__main__":

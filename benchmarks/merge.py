@@ -1,13 +1,15 @@
 """How long merging adapters of large models takes, beside what the disk alone takes, and others.
 
     python benchmarks/merge.py [--adapters 7] [--shapes llama-r16 llama-r64 sdxl-r16] [--peft]
+                               [--write]
 
 Builds random adapters in a temporary folder, then runs every data-free merge from files to a file.
 "limit" reads all inputs and writes a file as large as the result, in the same process, nothing
 else. Both are timed twice: with all files in the page cache, and from disk to disk, where inputs
 are dropped from the cache before and the result is synced. Every row is a process of its own, whose
 largest anonymous memory is sampled; mapped pages of files are not part of it. What would take long
-is measured on two layers and extrapolated, which the row then says.
+is measured on two layers and extrapolated, which the row then says. `--write` puts the table in
+docs/merge_speed.md.
 """
 
 from __future__ import annotations
@@ -33,6 +35,21 @@ from lora_studio.errors import LoraStudioError
 from lora_studio.formats import canonical
 from lora_studio.lazy_factors import LazyFactors
 
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "merge_speed.md"
+PAGE = """# How long merges of large models take
+
+Written by `python benchmarks/merge.py --peft --write`: {adapters} random adapters from files to a
+file, on a machine of {cores} cores, NumPy on one thread in each. *limit* reads all inputs and
+writes a file as large as the result, and does nothing else; both are the medians of three runs,
+with files in the page cache, and from disk to disk. *anonymous* is the largest memory beside mapped
+files. Llama has the shapes of Llama 2 7B (7 projections, 32 layers), SDXL those of its 70
+transformer blocks. Absolute times are this machine's; ratios carry over.
+
+The limit of cached files is memory bandwidth, which a merge that multiplies matrices cannot reach;
+from disk to disk the disk decides.
+
+{table}
+"""
 PATIENCE = 60.0
 """Seconds beyond which a merge is measured on two layers and extrapolated."""
 REPEATS = 3
@@ -238,6 +255,7 @@ def main() -> None:
     parser.add_argument("--adapters", type=int, default=7)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--peft", action="store_true", help="also PEFT's svd, which takes minutes")
+    parser.add_argument("--write", action="store_true", help="write docs/merge_speed.md")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--paths", type=Path, nargs="+", help=argparse.SUPPRESS)
@@ -247,8 +265,8 @@ def main() -> None:
         return
     columns = ("shape", "merge", "cached s", "processor s", "limit s", "ratio")
     columns += ("disk s", "disk limit s", "ratio", "anonymous MiB")
-    print("| " + " | ".join(columns) + " |")
-    print("|---" * len(columns) + "|")
+    table = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    print(*table, sep="\n")
     for shape in options.shapes:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -257,6 +275,10 @@ def main() -> None:
                 build(shape, seed, path)
             for row in rows(shape, paths, folder, options.peft):
                 print(row, flush=True)
+                table.append(row)
+    if options.write:
+        text = PAGE.format(adapters=options.adapters, cores=os.cpu_count(), table="\n".join(table))
+        DOCUMENT.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def shoot(page: Page, name: str, height: int = 850) -> None:
 
 
 def tour(page: Page) -> None:
-    """All four tabs, filled."""
+    """All tabs, filled."""
     page.wait_for_selector(".ls-card")
     search = page.locator("input[type=search]").first
     for wanted in WANTED:
@@ -60,12 +60,19 @@ def tour(page: Page) -> None:
     page.locator("#ls-go").click()
     page.wait_for_selector(".ls-result-card .ls-compare-it", timeout=120_000)
     shoot(page, "compose", 1140)
+    page.locator("#ls-verdict").scroll_into_view_if_needed()
+    page.wait_for_selector(".ls-verdict[data-state=ready]")
+    page.locator("#ls-verdict").screenshot(path=folder() / "verdict.png")
+    page.evaluate("window.scrollTo(0, 0)")
     page.locator(".ls-compare-it").click()
     page.locator("#ls-prompts textarea").fill("\n".join(PROMPTS))
     page.locator("#ls-columns select").select_option(label="Random adapter")
     page.locator("#ls-run").click()
     page.wait_for_selector(".ls-compare[data-state=done]")
     shoot(page, "compare", 1140)
+    page.get_by_role("tab", name="Leaderboard").click()
+    page.wait_for_selector(".ls-leaderboard[data-ready=text]")
+    shoot(page, "leaderboard", 900)
 
 
 def tour_of_images(page: Page) -> None:

@@ -19,6 +19,7 @@ FLOORS = [
         "settings",
         "hosting",
         "registry",
+        "heaps",
         "scratch",
         "supervisor",
         "frames",

@@ -93,7 +93,7 @@ class Conductor:
         return self.evaluated[row] / max(self.calls, 1)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        batch = _batch_size([*args, *kwargs.values()])
+        batch = batch_size([*args, *kwargs.values()])
         halves = self._halves(batch)
         self._last = (args, kwargs)
         parts = self._evaluated(self._evaluations(), halves, batch, args, kwargs)
@@ -113,9 +113,9 @@ class Conductor:
             timestep: that of the coming step.
         """
         args, kwargs = self._last
-        batch, count = _batch_size([*args, *kwargs.values()]), len(self._plans)
+        batch, count = batch_size([*args, *kwargs.values()]), len(self._plans)
         first = self._family.halves.index("cond") * count if batch == 2 * count else 0
-        prompted = {k: _take(v, range(first, first + count), batch) for k, v in kwargs.items()}
+        prompted = {k: take(v, range(first, first + count), batch) for k, v in kwargs.items()}
         step = min(self._step, self._steps - 1)
         jobs = [
             self._evaluation(row, branch, step)
@@ -179,8 +179,8 @@ class Conductor:
             if groups and groups[-1][3] == job.key:
                 first = groups.pop()[0]
             groups.append((first, (place + 1) * width, self._factors(job), job.key))
-        taken_args = [_take(value, index, batch) for value in args]
-        taken = {k: v if k in UNBATCHED else _take(v, index, batch) for k, v in kwargs.items()}
+        taken_args = [take(value, index, batch) for value in args]
+        taken = {k: v if k in UNBATCHED else take(v, index, batch) for k, v in kwargs.items()}
         if self._embeds is not None:
             step = min(self._step, self._steps - 1)
             self._embeds.put(taken, [(job.row, job.branch) for job in jobs], step, halves)
@@ -247,19 +247,20 @@ class Conductor:
         return found
 
 
-def _batch_size(values: Sequence[Any]) -> int:
+def batch_size(values: Sequence[Any]) -> int:
+    """Rows of the first argument that has any."""
     first = next(v for v in values if isinstance(v, Tensor | list))
     return len(first)
 
 
-def _take(value: Any, index: Sequence[int], batch: int) -> Any:
+def take(value: Any, index: Sequence[int], batch: int) -> Any:
     """The rows `index` of whatever carries one entry per row; anything else as it is."""
     if isinstance(value, Tensor) and value.ndim and value.shape[0] == batch:
-        return value[torch.tensor(index, device=value.device)]
+        return value[torch.tensor(index, dtype=torch.long, device=value.device)]
     if isinstance(value, list) and len(value) == batch:
         return [value[i] for i in index]
     if isinstance(value, dict):
-        return {name: _take(item, index, batch) for name, item in value.items()}
+        return {name: take(item, index, batch) for name, item in value.items()}
     return value
 
 

@@ -99,7 +99,7 @@ def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
         raise _bad(f"The zip has {len(entries)} files; an adapter has a handful.", "zip-names")
     seen: set[str] = set()
     for entry in entries:
-        name = entry.filename.rstrip("/") if entry.is_dir() else entry.filename
+        name = entry.filename.rstrip("/")
         if not _plain(name) or entry.orig_filename != entry.filename or name.lower() in seen:
             raise _bad(
                 f"The zip holds a file name that is not allowed: {name[:80]!r}. Zip the adapter's "
@@ -120,7 +120,7 @@ def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
 def _plain(name: str) -> bool:
     """Whether a name is a relative path of ordinary parts, as every system reads it."""
     parts = name.split("/")
-    odd = any(part in ("", ".", "..") or part != part.strip() or part[-1] == "." for part in parts)
+    odd = any(not part or part != part.strip() or part[-1] == "." for part in parts)
     return bool(name) and not odd and "\\" not in name and ":" not in name and name.isprintable()
 
 

@@ -20,13 +20,15 @@ from uuid import uuid4
 
 from lora_studio.errors import InvalidRequest, LoraStudioError, NotFound
 from lora_studio.gallery.blobs import PICTURES, BlobStore, sync
-from lora_studio.gallery.copies import Copy, CopyWriter, DamagedCopy, writing
+from lora_studio.gallery.copies import Copy, CopyWriter, DamagedCopy, is_named, writing
 from lora_studio.gallery.failures import storage_errors
 from lora_studio.gallery.presence import Presence, using
 from lora_studio.gallery.tables import DATABASE, FOLDER, SCHEMA
 from lora_studio.settings import Settings
 
 _RESTORING = "gallery.restoring-"
+_GATES = "gates"
+"""Beside the gallery: what was fitted here for base models, which no upload brings back."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Backup:
 
 def back_up(settings: Settings, target: Path) -> Backup:
     """Copies the gallery to `target`, a folder or a name ending in .zip; a studio may be running.
+    What was fitted for base models (gates) is in the copy too.
 
     Raises:
         NotFound: there is no gallery.
@@ -70,6 +73,9 @@ def back_up(settings: Settings, target: Path) -> Backup:
             live.execute("VACUUM INTO ?", (str(rows),))
         count, lost = _put_files(copy, rows, home / DATABASE, stores)
         copy.put(DATABASE, rows)
+        for gate in sorted((settings.data_dir / _GATES).glob("*")):
+            if is_named(name := f"{_GATES}/{gate.name}"):
+                copy.put(name, gate)
         facts = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "schema": _schema(rows),
@@ -136,7 +142,8 @@ def _read_only(database: Path) -> sqlite3.Connection:
 def restore(path: Path, settings: Settings, *, replace: bool = False) -> tuple[Backup, Path | None]:
     """Puts a copy in the place of the gallery, once every digest in it proved right.
 
-    All of it is written beside the gallery, checked, and takes its place by a rename.
+    All of it is written beside the gallery, checked, and takes its place by a rename. Gates of the
+    copy take the place of those that are there, which are kept as gates.before-... beside them.
 
     Args:
         replace: take the place of a gallery that is there, which is kept under another name.
@@ -166,7 +173,10 @@ def restore(path: Path, settings: Settings, *, replace: bool = False) -> tuple[B
             fresh = settings.data_dir / f"{_RESTORING}{uuid4().hex[:8]}"
             try:
                 _unpack(copy, fresh)
-                return _told(copy), _swap(fresh, home)
+                before = _swap(fresh, home)
+                if (home / _GATES).exists():
+                    _swap(home / _GATES, settings.data_dir / _GATES)
+                return _told(copy), before
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)
         finally:
@@ -215,7 +225,7 @@ def check_copy(path: Path) -> tuple[Backup, list[str]]:
 def _swap(fresh: Path, home: Path) -> Path | None:
     before: Path | None = None
     if home.exists() and any(home.iterdir()):
-        before = home.with_name(time.strftime("gallery.before-%Y%m%d-%H%M%S"))
+        before = home.with_name(time.strftime(f"{home.name}.before-%Y%m%d-%H%M%S"))
         os.rename(home, before)
     try:
         os.replace(fresh, home)

@@ -28,9 +28,15 @@ FORMAT = "lora-studio-backup-1"
 
 _NAME = re.compile(
     r"gallery\.sqlite|(blobs|thumbnails)/[0-9a-f]{2}/[0-9a-f]{64}\.(safetensors|png)"
+    r"|gates/[A-Za-z0-9][A-Za-z0-9._-]{0,199}\.safetensors"
 )
 _MAX_MANIFEST = 512 * 1024 * 1024
 _CHUNK = 1024 * 1024
+
+
+def is_named(name: str) -> bool:
+    """Whether a copy may hold a file of this name."""
+    return _NAME.fullmatch(name) is not None
 
 
 class DamagedCopy(LoraStudioError):
@@ -140,7 +146,7 @@ class Copy:
         if self.facts.get("format") != FORMAT or seal != _seal(self.facts):
             self.close()
             raise DamagedCopy(f"The manifest of {path} is damaged or from a newer LoRA Studio.")
-        if strange := [name for name in self.files if not _NAME.fullmatch(name)]:
+        if strange := [name for name in self.files if not is_named(name)]:
             self.close()
             raise DamagedCopy(f"{path} holds a file that no gallery has: {strange[0][:80]!r}.")
 
@@ -176,7 +182,7 @@ class Copy:
         with place.open("xb") as out:
             self._take(name, out)
             out.flush()
-            if os.name != "nt" and not name.endswith(".sqlite"):
+            if os.name != "nt" and name.startswith(("blobs/", "thumbnails/")):  # never to change
                 os.fchmod(out.fileno(), 0o444)
             os.fsync(out.fileno())
 

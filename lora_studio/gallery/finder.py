@@ -81,12 +81,12 @@ class Finder:
         return self._read([adapter_id]).get(adapter_id)
 
     def _read(self, ids: Sequence[str]) -> dict[str, Entry]:
-        return self._entries.fill(self._keys(ids), self._store.entries)
+        return self._entries.fill(self._generations(ids), self._store.entries)
 
-    def _keys(self, ids: Sequence[str]) -> dict[str, tuple[str, int]]:
+    def _generations(self, ids: Sequence[str]) -> dict[str, int]:
         with self._lock:
             found = {i: self._shelf.stored(i) for i in ids}
-        return {i: (i, stored[0]) for i, stored in found.items() if stored}
+        return {i: stored[0] for i, stored in found.items() if stored}
 
     def search(self, query: Query) -> SearchResult:
         """One page of hits with the facets of all of them."""
@@ -172,7 +172,7 @@ class Finder:
     ) -> list[Hit]:
         entries = self._read([i for i, _ in found])
         sampled = [i for i, e in entries.items() if vector is not None and e.described_by]
-        samples = self._samples.fill(self._keys(sampled), self.placements.samples)
+        samples = self._samples.fill(self._generations(sampled), self.placements.samples)
         hits: list[Hit] = []
         for adapter_id, cosine in found:
             entry = entries.get(adapter_id)
@@ -187,7 +187,7 @@ class Finder:
 
     def _refresh(self) -> None:
         changes = self._store.changes(*self._seen)
-        if changes.purged:
+        if changes.purged or self._shelf.crowded():
             self._load()
         elif changes.generation != self._seen[0]:
             centroids = self.placements.centroids([row.entry.id for row in changes.rows])
@@ -232,25 +232,26 @@ class Finder:
 
 
 class Recent(Generic[T]):
-    """The values used last, by id and the generation they were read at."""
+    """The values used last, each with the generation it was read at; one for each id."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._values: dict[tuple[str, int], T] = {}
+        self._values: dict[str, tuple[int, T]] = {}
         self._lock = threading.Lock()
 
     def fill(
-        self, keys: dict[str, tuple[str, int]], read: Callable[[Sequence[str]], dict[str, T]]
+        self, generations: dict[str, int], read: Callable[[Sequence[str]], dict[str, T]]
     ) -> dict[str, T]:
-        """The values under `keys`; those not at hand are read together."""
+        """The values of these ids at these generations; those not at hand are read together."""
         with self._lock:
-            found = {i: self._values[key] for i, key in keys.items() if key in self._values}
-        missing = [i for i in keys if i not in found]
+            held = {i: self._values[i] for i in generations if i in self._values}
+        found = {i: value for i, (at, value) in held.items() if at == generations[i]}
+        missing = [i for i in generations if i not in found]
         found.update(read(missing) if missing else {})
         with self._lock:
             for i, value in found.items():
-                self._values.pop(keys[i], None)
-                self._values[keys[i]] = value
+                self._values.pop(i, None)
+                self._values[i] = (generations[i], value)
             while len(self._values) > self._size:
                 del self._values[next(iter(self._values))]
         return found

@@ -24,6 +24,7 @@ from lora_studio.gallery.entry import EVERYONE, Entry, EntryKind, Viewer, state_
 from lora_studio.gallery.failures import maybe_committed, storage_errors
 from lora_studio.gallery.finder import Finder
 from lora_studio.gallery.ingest import describe
+from lora_studio.gallery.measuring import measure_old
 from lora_studio.gallery.moderated import Allowance, Moderated, Review, Visibility, reports
 from lora_studio.gallery.presence import Presence
 from lora_studio.gallery.statistics import Statistics
@@ -99,8 +100,8 @@ class Gallery(Moderated):
             blobs = BlobStore(folder / "blobs")
             pictures = BlobStore(folder / "thumbnails", PICTURES)
             store = Store(folder / DATABASE, settings.embedder)
-            check_database(store)
             alone, files = presence.alone, (blobs, pictures)
+            check_database(store, alone=alone)
             clear_leftovers(store, files, orphan_grace, tombstone_grace, alone=alone)
             examine(store, blobs)
             presence.share()
@@ -116,9 +117,11 @@ class Gallery(Moderated):
         self._presence.close()
 
     def tidy(self) -> None:
-        """What opening does, once more: for a studio that runs for months."""
+        """What opening does, once more, for a studio that runs for months; and the report cards of
+        adapters that are older than those are."""
         clear_leftovers(self._store, (self._blobs, self._pictures, self.statistics))
         examine(self._store, self._blobs)
+        measure_old(self._store, self.adapter)
 
     def add(
         self,

@@ -64,7 +64,8 @@ class Allowance:
     """What an owner may add; checked inside the transaction that adds, so never overrun.
 
     Args:
-        per_day: uploads in 24 hours; what is composed here is limited by its bytes only.
+        per_day: uploads in 24 hours, those that were refused included, since reading them is what
+            costs; what is composed here is limited by its bytes only.
         bytes: of all adapters of the owner.
     """
 
@@ -73,12 +74,8 @@ class Allowance:
 
     def check(self, connection: Connection, owner: str, action: str, size: int) -> None:
         """Raises TooMany if `size` more bytes of `owner` are too many."""
-        since = time.time() - DAY
-        if action == "upload" and audit.count(connection, owner, action, since) >= self.per_day:
-            raise TooMany(
-                f"You have added {self.per_day} adapters in the last 24 hours, which is the most. "
-                "Come back tomorrow, or ask a moderator."
-            )
+        if action == "upload":
+            self.check_count(connection, owner)
         owned = select(func.sum(t.adapters.c.bytes)).where(t.adapters.c.owner == owner)
         used = connection.execute(owned).scalar() or 0
         if used + size > self.bytes:
@@ -87,9 +84,30 @@ class Allowance:
                 "Delete some first; they count until they are removed for good after seven days."
             )
 
+    def check_count(self, connection: Connection, owner: str) -> None:
+        """Raises TooMany if `owner` has uploaded as much as they may in a day."""
+        since = time.time() - DAY
+        tried = sum(audit.count(connection, owner, did, since) for did in ("upload", "refuse"))
+        if tried >= self.per_day:
+            raise TooMany(
+                f"You have uploaded {self.per_day} files in the last 24 hours, which is the most; "
+                "those that were refused count too. Come back tomorrow, or ask a moderator."
+            )
+
 
 class Moderated(Searchable):
     """The part of a gallery that owners and moderators change."""
+
+    def check_uploads(self, owner: str, allowance: Allowance | None) -> None:
+        """Raises TooMany if `owner` may upload no more today; to be asked before a file is read."""
+        if allowance:
+            with self._store.read() as connection:
+                allowance.check_count(connection, owner)
+
+    def count_refused(self, owner: str, refusal: str) -> None:
+        """Counts an upload of `owner` that was refused."""
+        with self._store.write() as connection:
+            audit.record(connection, owner, "refuse", "", {}, {"refusal": refusal})
 
     def set_visibility(self, adapter_id: str, visibility: Visibility, by: str = "") -> Entry:
         """Shows an adapter to everyone, to its owner only, or to who knows its id."""

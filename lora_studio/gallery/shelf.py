@@ -25,6 +25,8 @@ FACETS = ("base", "modality", "tags", "contributors", "licences", "ranks", "kind
 
 _SHOWN = 60
 _LEAST_PREFIX = 8
+_LEFT = 64
+"""Slots left dead that are never too many."""
 
 
 class Shelf:
@@ -51,6 +53,10 @@ class Shelf:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def crowded(self) -> bool:
+        """Whether most slots are dead, so that a new shelf would hold the same in half the room."""
+        return len(self) - len(self._slot_of) > max(_LEFT, len(self._slot_of))
 
     def apply(self, row: Stored) -> None:
         """Takes in a row; only adapters that are whole and not deleted are ever shown."""
@@ -201,4 +207,4 @@ class Shelf:
 
 
 def _card(entry: Entry) -> int:
-    return hash(entry.card())
+    return hash((entry.card(), entry.measures.get("sketch")))

@@ -6,11 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from lora_studio.adapter import Adapter
 from lora_studio.gallery.entry import Entry
+from lora_studio.rank_units.sketch import unpack
 
 NEAR = 0.98
 """Cosine of two updates, or of one and the other's opposite, from which they are called alike."""
+
+REMEMBERED = 50_000
+"""Most cosines that are kept at hand; they are computed again when they are wanted again."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +68,30 @@ def twins(
             found.append(Twin(other.id, other.title, "exact", 1.0, 1.0))
             continue
         pair = (min(entry.id, other.id), max(entry.id, other.id))
-        if pair not in known:
+        cosine = known.get(pair)
+        if cosine is None:
             adapter = adapter or load(entry.id)
-            known[pair] = _cosine(adapter, load(other.id))
-        if abs(known[pair]) >= NEAR:
-            found.append(Twin(other.id, other.title, "near", known[pair], strength))
+            cosine = _cosine(adapter, load(other.id))
+            if len(known) >= REMEMBERED:
+                known.clear()
+            known[pair] = cosine
+        if abs(cosine) >= NEAR:
+            found.append(Twin(other.id, other.title, "near", cosine, strength))
     return sorted(found, key=lambda twin: (twin.kind != "exact", -abs(twin.cosine)))
+
+
+def alike(entry: Entry, others: Sequence[Entry]) -> list[str]:
+    """Titles of those of `others` whose sketch says that they nearly are `entry` or its opposite;
+    their weights are not looked at."""
+    mine = _sketch(entry)
+    if mine is None:
+        return []
+    sketches = [(other.title, _sketch(other)) for other in others if other.id != entry.id]
+    return [t for t, its in sketches if its is not None and abs(float(mine @ its)) >= NEAR]
+
+
+def _sketch(entry: Entry) -> np.ndarray | None:
+    return unpack(str(entry.measures.get("sketch") or ""))
 
 
 def _cosine(one: Adapter, two: Adapter) -> float:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import random
+import sqlite3
 import time
 from collections.abc import Collection, Sequence
 from typing import Protocol
@@ -29,6 +30,11 @@ SAMPLE_FILES = 500
 """How many of them, at most."""
 
 
+WAL_BUG = (3, 7, 0), (3, 51, 3)
+"""Versions of SQLite, from and below, in which two connections that write back the log at the same
+moment can lose pages of it; see "WAL-reset" in its release notes of 3.51.3."""
+
+
 class Sweepable(Protocol):
     """Files that are named after digests."""
 
@@ -37,8 +43,30 @@ class Sweepable(Protocol):
         ...
 
 
-def check_database(store: Store) -> None:
-    """Refuses a database that SQLite finds damaged."""
+def sqlite_warning(version: tuple[int, ...]) -> str:
+    """What to tell of a gallery that several processes use, by this SQLite; "" if all is well.
+
+    One process alone is safe with any: it writes by one connection at a time.
+    """
+    first, fixed = WAL_BUG
+    if not first <= tuple(version) < fixed:
+        return ""
+    return (
+        f"Another process uses this gallery too, and this Python's SQLite "
+        f"{'.'.join(map(str, version))} has a rare fault when two write at once, mended in "
+        f"{'.'.join(map(str, fixed))}. Update SQLite, or let one process at a time change the "
+        "gallery; take copies with `lora-studio backup`."
+    )
+
+
+def check_database(store: Store, *, alone: bool = True) -> None:
+    """Refuses a database that SQLite finds damaged; warns of an SQLite that could damage it.
+
+    Args:
+        alone: whether no other process uses it.
+    """
+    if not alone and (told := sqlite_warning(sqlite3.sqlite_version_info)):
+        log.warning(told)
     found = store.check()
     if found:
         log.error("the gallery's database is damaged: %s", "; ".join(found))

@@ -11,6 +11,7 @@ import numpy as np
 
 from lora_studio.adapter import Adapter, LoraFactors
 from lora_studio.rank_units.sketch import pack, sketch
+from lora_studio.rank_units.standouts import standouts
 
 DEAD = 1e-4
 """A rank-one unit this small beside the largest of its module does nothing that can be noticed."""
@@ -28,24 +29,26 @@ def measure(adapter: Adapter, file_ranks: Mapping[str, int] | None = None) -> di
         ranks: [[rank, modules]] ascending; kinds: {"linear": modules}; layers: {"q_proj": modules};
         norm and effective_rank: [least, median, most] over modules; units, zero_units, dead_units:
         counts of rank-one terms; alpha: [least, median, most] and alpha_is_rank, if they are told;
-        weights: sha256 of the tensors without the base's name; sketch: see `rank_units.sketch`.
+        weights: sha256 of the tensors without the base's name; sketch: see `rank_units.sketch`;
+        labels: what stands out, in sentences, see `rank_units.standouts`.
     """
     modules = adapter.factors
     folded = adapter.folded()
     energies = [_unit_norms(module) for module in folded.factors.values()]
-    norms = [module.norm() for module in modules.values()]
-    ranks = [effective_rank(m) for m in folded.factors.values() if m.A.any() and m.B.any()]
+    norms = {name: module.norm() for name, module in modules.items()}
+    ranks = {n: effective_rank(m) for n, m in folded.factors.items() if m.A.any() and m.B.any()}
     told: dict[str, Any] = {
         "ranks": [[r, n] for r, n in sorted(Counter(adapter.ranks.values()).items())],
         "kinds": dict(Counter(module.kind for module in modules.values()).most_common()),
         "layers": dict(Counter(_leaf(name) for name in modules).most_common(24)),
-        "norm": _spread(norms),
-        "effective_rank": _spread(ranks),
+        "norm": _spread(norms.values()),
+        "effective_rank": _spread(ranks.values()),
         "units": sum(len(units) for units in energies),
         "zero_units": sum(int(np.sum(units == 0)) for units in energies),
         "dead_units": sum(_dead(units) for units in energies),
         "weights": weights_hash(folded),
         "sketch": pack(sketch(folded)),
+        "labels": standouts(norms, ranks),
     }
     if file_ranks:
         pairs = [(modules[name].scaling * rank, rank) for name, rank in file_ranks.items()]
@@ -98,7 +101,7 @@ def sentences(measures: Mapping[str, Any]) -> list[str]:
             f"{lost:,} of {measures['units']:,} rank-one units do nothing: "
             f"{measures['zero_units']:,} are zero, {measures['dead_units']:,} nearly so."
         )
-    return said
+    return [*said, *measures.get("labels", ())]
 
 
 def _unit_norms(module: LoraFactors) -> np.ndarray:

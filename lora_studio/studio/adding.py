@@ -44,6 +44,8 @@ def add_adapter(
     """
     out = settings.scratch_dir / f"{uuid4().hex}.safetensors"
     drawn: Path | None = None
+    allowance = access.allowance(actor)
+    gallery.check_uploads(actor.sub, allowance)
     try:
         result = yield from _read(flow, _job(settings, path, out, card, fallback, bases))
         if fallback and not result["card"]["base_model"]:
@@ -60,11 +62,15 @@ def add_adapter(
             owner=actor.sub,
             visibility="private" if private else "public",
             review="reviewed" if actor.moderator else "unreviewed",
-            allowance=access.allowance(actor),
+            allowance=allowance,
             tests=result["tests"],
             thumbnail=drawn.read_bytes() if drawn else b"",
             measures=result["measures"],
         )
+    except InvalidAdapter as error:
+        if allowance:
+            gallery.count_refused(actor.sub, error.refusal)
+        raise
     finally:
         out.unlink(missing_ok=True)
         if drawn:

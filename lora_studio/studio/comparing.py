@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from lora_studio.compare import Column, all_blobs, cells, make_rows
 from lora_studio.demo.tasks import TASKS
 from lora_studio.errors import InvalidRequest, NotFound
 from lora_studio.evaluation.metrics import Rate, exact_match
-from lora_studio.gallery import Gallery, Viewer
+from lora_studio.gallery import Gallery
 from lora_studio.settings import Settings, assets_dir
 from lora_studio.studio.columns import Columns
 from lora_studio.studio.flow import Event, Flow, Steps, changed
@@ -55,7 +55,7 @@ class Comparer:
         """Yields data events with cells; returns {cells, columns, tokens_per_second, seconds}."""
         found = yield from self._columns.resolve(flow, requests, base, seed, actor)
         columns: list[Column] = found["columns"]
-        similarity = self._similarities(columns, prompts, base)
+        similarity = yield from self._similarities(flow, columns, prompts, base)
         args = {
             "base": base,
             "device": self._settings.device,
@@ -131,23 +131,15 @@ class Comparer:
         return {**result, "rows": rows, "cells": []}
 
     def _similarities(
-        self, columns: Sequence[Column], prompts: Sequence[str], base: str
-    ) -> list[dict[str, float]]:
+        self, flow: Flow, columns: Sequence[Column], prompts: Sequence[str], base: str
+    ) -> Generator[Event, None, list[dict[str, float]]]:
         """For each prompt, id -> cosine, if any column routes by similarity."""
         routed = [c.routed for c in columns if c.routed and c.routed.needs_retrieval]
         if not routed:
             return []
+        yield from self._librarian.placing(flow.check)
         among = sorted({name for plan in routed for name in plan.weights})
-        vectors = self._librarian.embed(list(prompts))
-        return [
-            {
-                hit.entry.id: hit.similarity or 0.0
-                for hit in self._gallery.retrieve(
-                    v, base=base, k=len(among), among=among, viewer=Viewer(everything=True)
-                )
-            }
-            for v in vectors
-        ]
+        return self._librarian.similarities(prompts, among, base)
 
     def _suites(
         self, sources: Sequence[str], n: int, seed: int

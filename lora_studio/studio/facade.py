@@ -132,9 +132,7 @@ class Studio(RecipeDesk):
         viewer = self._access.viewer(who, chosen_for_them=True)
 
         def steps(flow: Flow) -> Steps:
-            while not self.librarian.settled(0.5):
-                flow.check()
-                yield {"type": "progress", "fraction": None, "message": "placing the adapters"}
+            yield from self.librarian.placing(flow.check)
             vector = self.librarian.query_vector(task, PATIENCE)
             if vector is None:
                 raise WorkerFailed("The task could not be embedded in time. Try again.")

@@ -1,12 +1,12 @@
-"""Keeps the disk of a studio that runs for months clean: abandoned uploads and the files of old
-jobs go after an hour, what deleted adapters leave after its grace."""
+"""Keeps a studio that runs for months small: abandoned uploads and the files of old jobs go after
+an hour, what deleted adapters leave after its grace, and freed memory goes back to the system."""
 
 from __future__ import annotations
 
 import logging
 import threading
 
-from lora_studio import scratch
+from lora_studio import heaps, scratch
 from lora_studio.errors import LoraStudioError
 from lora_studio.gallery import Gallery
 from lora_studio.settings import Settings
@@ -55,6 +55,7 @@ class Janitor:
             rounds += 1
             try:
                 self.round()
+                heaps.give_back()
                 if rounds % TIDY_ROUNDS == 0:
                     self._gallery.tidy()
             except (LoraStudioError, OSError) as error:

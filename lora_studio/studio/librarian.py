@@ -6,14 +6,15 @@ import contextlib
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from lora_studio.errors import LoraStudioError, NotFound, WorkerFailed
-from lora_studio.gallery import Gallery
+from lora_studio.gallery import Gallery, Viewer
 from lora_studio.settings import Settings
-from lora_studio.worker.job import Job, Worker
+from lora_studio.worker.job import Event, Job, Worker
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,16 @@ class Librarian:
             raise LoraStudioError(self.problem)
         return self._settled.wait(timeout)
 
+    def placing(self, check: Callable[[], None]) -> Iterator[Event]:
+        """Progress until every adapter has its place; `check` raises when nobody waits any more.
+
+        Raises:
+            LoraStudioError: the embedder does not work, and why.
+        """
+        while not self.settled(0.5):
+            check()
+            yield {"type": "progress", "fraction": None, "message": "placing the adapters"}
+
     def query_vector(self, text: str, patience: float = PATIENCE) -> np.ndarray | None:
         """(dim,) unit vector of a query, or None if it is not to be had within `patience`."""
         text = " ".join(text.split())[:2000]
@@ -104,6 +115,21 @@ class Librarian:
             raise WorkerFailed("The embedder's answer could not be read. Try again.") from error
         finally:
             path.unlink(missing_ok=True)
+
+    def similarities(
+        self, prompts: Sequence[str], among: Sequence[str], base: str
+    ) -> list[dict[str, float]]:
+        """For each prompt, adapter id -> cosine, of the adapters `among`; after `placing`."""
+        viewer = Viewer(everything=True)
+        return [
+            {
+                hit.entry.id: hit.similarity or 0.0
+                for hit in self._gallery.retrieve(
+                    vector, base=base, k=len(among), among=among, viewer=viewer
+                )
+            }
+            for vector in self.embed(list(prompts))
+        ]
 
     def _remember(self, text: str, vector: np.ndarray) -> None:
         with self._lock:

@@ -7,6 +7,7 @@ from typing import Any
 
 from lora_studio.errors import InvalidRequest, NotFound
 from lora_studio.gallery import Entry
+from lora_studio.gallery.twins import alike
 from lora_studio.studio import permissions
 from lora_studio.studio.permissions import Actor
 from lora_studio.studio.verdicts import Judging
@@ -106,17 +107,22 @@ class Moderating(Judging):
 
     def list_for_review(self, *, actor: Actor | None = None) -> dict[str, Any]:
         """What moderators look after: {reports, unreviewed, quarantined, banned}; entries carry
-        "owner", and reports "entry"."""
+        "owner", reports "entry", and unreviewed ones "like": titles of adapters that are held back
+        and whose update is nearly the same, as far as sketches tell."""
         who = self._access.actor(actor)
         self._access.check(who, "audit")
+        held = self.gallery.in_review("quarantined")
         return {
             "reports": [
                 {**report, "entry": entry}
                 for report in self.gallery.open_reports()
                 if (entry := self._known(report["adapter_id"], who))
             ],
-            "unreviewed": [self._owned(e, who) for e in self.gallery.in_review("unreviewed")],
-            "quarantined": [self._owned(e, who) for e in self.gallery.in_review("quarantined")],
+            "unreviewed": [
+                {**self._owned(entry, who), "like": alike(entry, held)}
+                for entry in self.gallery.in_review("unreviewed")
+            ],
+            "quarantined": [self._owned(entry, who) for entry in held],
             "banned": [{"id": s, "reason": r} for s, r in self.gallery.banned().items()],
         }
 

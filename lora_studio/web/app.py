@@ -1,4 +1,4 @@
-"""The one page: header, four tabs over a shared session, status, and the public endpoints."""
+"""The one page: header, five tabs over a shared session, status, and the public endpoints."""
 
 from __future__ import annotations
 

@@ -3,8 +3,11 @@ too many, and files that are not ours to give."""
 
 from __future__ import annotations
 
+import logging
+
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,6 +15,8 @@ from lora_studio.hosting import Hosting
 from lora_studio.studio import permissions
 from lora_studio.web import origins
 from lora_studio.web.identity import KEY
+
+log = logging.getLogger(__name__)
 
 API = "/gradio_api"
 NOT_GIVEN = ("/file=", "/file/", "/proxy=")
@@ -37,9 +42,13 @@ class Guard:
             await self.app(scope, receive, send)
             return
         refused = self._refused(scope)
-        if refused is not None:
-            await refused(scope, receive, send)
-        elif self._hosting.local or scope["method"] in origins.SAFE:
+        try:
+            await (refused or self._let_in)(scope, receive, send)
+        except ClientDisconnect:  # nobody is left to be told, and the log is not theirs to fill
+            log.debug("a request broke off: %s", scope["path"])
+
+    async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._hosting.local or scope["method"] in origins.SAFE:
             await self.app(scope, receive, send)
         elif _is_upload(scope):
             self._uploading += 1

@@ -114,6 +114,10 @@ def _verdict(studio: Any, request: Request) -> Any:
     return studio.peek_verdict(recipe, "all" if body.get("all") is True else "some")
 
 
+def _leaderboard(studio: Any, request: Request) -> Any:
+    return studio.get_leaderboard(request.query_params.get("modality", "text"))
+
+
 def _votes(studio: Any, request: Request) -> Any:
     return studio.list_votes(request.query_params.get("base", "")[:500])
 
@@ -246,6 +250,7 @@ def routes(studio: Any, maps: MapFiles) -> list[BaseRoute]:
         route("/api/votes", _vote, "POST"),
         route("/api/hint", _hint),
         route("/api/verdict", _verdict, "POST"),
+        route("/api/leaderboard", _leaderboard),
         route("/api/adapter/{id}", lambda s, r: s.get_adapter(r.path_params["id"])),
         *(route(*row) for row in (*people_routes.TABLE, *recipe_routes.TABLE)),
         route("/api/open", recipe_routes.opened, "POST", body=partial(file_body, studio.settings)),

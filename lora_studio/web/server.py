@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lora_studio import heaps
 from lora_studio.errors import LoraStudioError
 from lora_studio.settings import Settings, assets_dir
 from lora_studio.web import signing_in, theme
@@ -26,6 +27,10 @@ from lora_studio.web.jobs import Jobs
 from lora_studio.web.routes import MapFiles, routes
 
 log = logging.getLogger(__name__)
+
+SESSIONS = 200
+"""Open pages whose state is kept, each of about 185 KB. Gradio keeps 10,000 unless told, also of
+pages long closed; a page that is forgotten goes on with the choices it began with."""
 
 _FRAMES = "'self' https://huggingface.co https://*.huggingface.co https://*.hf.space"
 _POLICY = "; ".join(
@@ -93,6 +98,7 @@ def _page(studio: Any, settings: Settings) -> tuple[gr.Blocks, dict[str, Any], d
     os.environ["GRADIO_TEMP_DIR"] = str(settings.uploads_dir)
     maps, jobs = MapFiles(settings.data_dir), Jobs()
     blocks = build(studio, settings, jobs, maps)
+    blocks.state_session_capacity = SESSIONS
     blocks.queue(max_size=64, api_open=False, default_concurrency_limit=16)
     fastapi = {
         "routes": [*signing_in.routes(settings), *routes(studio, maps)],
@@ -140,6 +146,7 @@ def launch(studio: Any, settings: Settings) -> None:
         app_kwargs=fastapi,
         strict_cors=True,
         quiet=True,
+        state_session_capacity=SESSIONS,
         **look,
     )
 
@@ -152,6 +159,7 @@ def serve(settings: Settings | None = None) -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    heaps.share_arenas()
     settings = settings or Settings.from_env()
     try:
         check(settings)

@@ -60,8 +60,17 @@ def packed(*files: tuple[str | zipfile.ZipInfo, bytes], kind: int = zipfile.ZIP_
     return out.getvalue()
 
 
-def _hostile_name(rng: Rng, weights: bytes) -> bytes:
-    return packed(("m/a.safetensors", weights), (some(rng, NAMES), b"x"))
+def _named(name: str) -> Build:
+    return lambda rng, weights: packed(("m/a.safetensors", weights), (name, b"x"))
+
+
+def _empty_name(rng: Rng, weights: bytes) -> bytes:
+    """A file whose name of one character is taken for a field of its own instead."""
+    data = bytearray(packed(("a.safetensors", weights), ("x", b"x")))
+    local, entry = data.rindex(b"PK\x03\x04"), data.rindex(b"PK\x01\x02")
+    for at in (local + 26, entry + 28):
+        data[at : at + 4] = struct.pack("<2H", 0, 1)
+    return bytes(data)
 
 
 def _null_name(rng: Rng, weights: bytes) -> bytes:
@@ -175,7 +184,7 @@ def _empty(rng: Rng, weights: bytes) -> bytes:
 
 
 BUILDS: dict[str, tuple[Build, tuple[str, ...]]] = {
-    "name": (_hostile_name, ("zip-names",)),
+    "empty-name": (_empty_name, ("zip-names",)),
     "null-name": (_null_name, ("zip-names", "zip-overlap")),
     "case-clash": (_case_clash, ("zip-names",)),
     "same-name": (_same_name, ("zip-names",)),
@@ -198,6 +207,7 @@ BUILDS: dict[str, tuple[Build, tuple[str, ...]]] = {
     "none": (_none, ("zip-weights",)),
     "two-configs": (_two_configs, ("zip-weights",)),
     "empty": (_empty, ("zip", "not-safetensors", "pickle")),
+    **{f"name-{i}": (_named(name), ("zip-names",)) for i, name in enumerate(NAMES)},
 }
 
 

@@ -1,13 +1,10 @@
-"""Coverage-guided fuzzing (atheris) of what reads untrusted bytes.
+"""What reads untrusted bytes, as targets for fuzzing: only InvalidAdapter may escape.
 
-    python -m tests.hostile.fuzz header|config|archive|names RUNS
-
-Only InvalidAdapter may escape. The same targets are given random mutants by test_fuzz.py.
+They are guided by coverage in guided.py, and given random mutants by test_fuzz.py.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -97,20 +94,3 @@ def mutated(rng: Rng, data: bytes) -> bytes:
         else:
             found[at : at + 1] = bytes(rng.choice(list(b'0123456789"{}[],:._-/\\eN\x00\xff'), 1))
     return bytes(found)
-
-
-def main() -> None:
-    import atheris
-
-    target, runs = sys.argv[1], sys.argv[2]
-    corpus = Path(tempfile.mkdtemp(prefix="corpus-"))
-    for i, seed in enumerate(seeds(target)):
-        (corpus / str(i)).write_bytes(seed)
-    atheris.instrument_all()
-    options = [f"-runs={runs}", "-timeout=5", "-rss_limit_mb=1024", "-max_len=8192", "-verbosity=0"]
-    atheris.Setup([sys.argv[0], *options, str(corpus)], lambda data: once(target, data))
-    atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    main()

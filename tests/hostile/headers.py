@@ -91,6 +91,13 @@ def _overlap(rng: Rng, header: Header, victim: str) -> Header:
     return header
 
 
+def _shared(rng: Rng, header: Header, victim: str) -> Header:
+    """Every byte belongs to a tensor, and some belong to two."""
+    other = victim.replace(".layers.", f".layers.{int(rng.integers(1, 10))}")
+    header[other] = dict(header[victim])
+    return header
+
+
 def _hole(rng: Rng, header: Header, victim: str) -> Any:
     names = [n for n in header if n != "__metadata__"]
     gap = 4 * int(rng.integers(1, 9))
@@ -240,6 +247,7 @@ DAMAGES: dict[str, tuple[Any, tuple[str, ...]]] = {
         _set("data_offsets", lambda r, x: [n + 10_000 for n in x]), ("tensor-spans",),
     ),
     "overlap": (_overlap, ("tensor-spans",)),
+    "shared": (_shared, ("tensor-spans",)),
     "hole": (_hole, ("tensor-spans",)),
     "name-empty": (_renamed(lambda r: ""), ("tensor-names",)),
     "name-long": (

@@ -8,10 +8,13 @@ package that has one of BUGS in it.
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -19,9 +22,11 @@ from tests.hostile import archives, configs, headers, oddities
 from tests.hostile.test_corpus import ROOT, SEED, read_all, wrong
 
 FORMATS = "lora_studio/formats"
+DEADLINE = 300.0
+"""Seconds; without a bug the cases take ten. A reader that hangs is noticed by it."""
 BUGS: list[tuple[str, str, str]] = [
     (f"{FORMATS}/header.py", "span[1] - span[0] != prod(shape) * _WIDTH[dtype]", "False"),
-    (f"{FORMATS}/header.py", "or span[0] < 0", ""),
+    (f"{FORMATS}/header.py", "or not all(type(n) is int for n in span)", ""),
     (f"{FORMATS}/header.py", "if info.start != position:", "if info.start < position:"),
     (f"{FORMATS}/header.py", "if info.start != position:", "if info.start > position:"),
     (f"{FORMATS}/header.py", "    if position != size:", "    if position > size:"),
@@ -36,7 +41,7 @@ BUGS: list[tuple[str, str, str]] = [
     (f"{FORMATS}/header.py", "if largest > cap and", "if largest > 1e300 and"),
     (f"{FORMATS}/header.py", "if len(data) > caps.tensors:", "if len(data) > 1 << 30:"),
     (f"{FORMATS}/header.py", "if len(data) > caps.metadata_keys:", "if not len(data) > -1:"),
-    (f"{FORMATS}/archive.py", 'part in ("", ".", "..")', 'part in ("", ".")'),
+    (f"{FORMATS}/archive.py", 'or part[-1] == "."', ""),
     (f"{FORMATS}/archive.py", "or name.lower() in seen", ""),
     (f"{FORMATS}/archive.py", "if entry.flag_bits & 0x41:", "if False:"),
     (f"{FORMATS}/archive.py", "if kind not in (0, 0o100000, 0o040000):", "if False:"),
@@ -59,14 +64,30 @@ def noticed(bug: tuple[str, str, str], folder: Path) -> bool:
     assert old in text, f"{file} no longer says {old!r}; plant the bug elsewhere"
     (folder / file).write_text(text.replace(old, new, 1), encoding="utf-8")
     command = [sys.executable, "-m", "tests.hostile.planted"]
-    done = subprocess.run(command, cwd=folder, env=_environment(folder), capture_output=True)
+    done = _run(command, folder)
+    if done is None:
+        return True
     assert done.returncode in (0, 1), done.stderr.decode()[-2000:]
     return done.returncode == 1
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    import os
+def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[bytes] | None:
+    """The command, ended with all it started once it is over; None where it took too long."""
+    with subprocess.Popen(
+        command, cwd=folder, env=_environment(folder), start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        try:
+            out, told = process.communicate(timeout=DEADLINE)
+            return subprocess.CompletedProcess(command, process.returncode, out, told)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
+
+def _environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
 
 

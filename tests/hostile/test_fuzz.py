@@ -49,7 +49,7 @@ def test_fuzzing_guided_by_coverage_finds_nothing(target):
     pytest.importorskip("atheris", reason="atheris is installed by `make fuzz`")
     runs = int(os.environ.get("LORA_STUDIO_FUZZ_RUNS", RUNS[target]))
     started = time.time()
-    command = [sys.executable, "-m", "tests.hostile.fuzz", target, str(runs)]
+    command = [sys.executable, "-m", "tests.hostile.guided", target, str(runs)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     text = done.stdout + done.stderr
     covered = re.findall(r"cov: (\d+)", text)

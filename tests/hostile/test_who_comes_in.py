@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lora_studio.errors import LoraStudioError, NotAllowed, TooMany
+from lora_studio.errors import InvalidAdapter, LoraStudioError, NotAllowed, TooMany
 from lora_studio.formats import save_adapter
 from lora_studio.hosting import HUGGING_FACE, LOCAL, OIDC, VISITORS, Hosting, Quota
 from lora_studio.settings import DEMO_BASE, Settings
@@ -453,6 +453,31 @@ def test_an_upload_belongs_to_whoever_sent_it_and_waits_for_review(tmp_path: Pat
             assert "owner" not in told
 
 
+def test_files_that_are_refused_count_as_uploads(tmp_path: Path):
+    quota = replace(HOSTED.quota, uploads_per_day=2)
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(b"<html>not found</html>")
+    good = folder_of(tmp_path, "good")
+    with site(tmp_path, replace(HOSTED, quota=quota)) as built:
+
+        def add(path: str, who: Actor) -> None:
+            built.studio.add_adapter(path, actor=who).result()
+
+        for _ in range(2):
+            with pytest.raises(InvalidAdapter):
+                add(str(bad), Actor("bob"))
+        for path in (good, str(bad)):
+            with pytest.raises(TooMany, match="refused count too"):
+                add(path, Actor("bob"))
+        add(good, Actor("dave"))
+        for _ in range(3):
+            with pytest.raises(InvalidAdapter):
+                add(str(bad), Actor("mia", moderator=True))
+        told = [(row["actor"], row["after"]) for row in built.gallery.history(50)]
+        refused = [(who, after) for who, after in told if "refusal" in after]
+        assert refused == [("bob", {"refusal": "not-the-file"})] * 2
+
+
 def test_a_card_that_changes_is_looked_at_again(tmp_path: Path):
     with site(tmp_path) as built:
         key = built.ids["her public"]
@@ -499,3 +524,20 @@ def test_an_adapter_much_like_a_hidden_one_is_not_told_so(tmp_path: Path):
         assert seen["twins"] == []
         hers = built.studio.get_adapter(told["id"], actor=Actor("alice"))
         assert [twin["title"] for twin in hers["twins"]] == ["The secret one"]
+
+
+def test_moderators_see_that_an_upload_is_nearly_what_they_hold_back(tmp_path: Path):
+    with site(tmp_path) as built:
+        held = build_adapter(78, rank=2, base="tiny", title="The bad one")
+        bad = built.gallery.add(held, owner="alice")
+        again = replace(held.scaled(1.5), card=replace(held.card, title="Again"))
+        for adapter in (again, build_adapter(79, rank=2, base="tiny", title="Another")):
+            built.gallery.add(adapter, owner="bob")
+
+        def warnings() -> dict[str, list[str]]:
+            waiting = built.studio.list_for_review(actor=Actor("mia", moderator=True))
+            return {one["title"]: one["like"] for one in waiting["unreviewed"]}
+
+        assert warnings() == {"The bad one": [], "Again": [], "Another": []}
+        built.gallery.set_review(bad.id, "quarantined", "mia")
+        assert warnings() == {"Again": ["The bad one"], "Another": []}

@@ -44,3 +44,36 @@ def test_a_control_is_shown_while_it_matters(page: Page):
     assert {"Keep", "Density"} <= set(labels(page))
     page.locator("#ls-param-budget").select_option("shared")
     assert "Keep" not in labels(page)
+
+
+def test_a_slider_over_many_powers_of_ten_counts_in_powers(page: Page):
+    open_tab(page, "Compose")
+    page.wait_for_selector("#ls-method-name")
+    page.locator("#ls-method-name").select_option("refit")
+    box, slider = page.locator("#ls-param-ridge"), page.get_by_role("slider", name="Ridge")
+    assert box.input_value() == "0.01"
+    place = float(slider.input_value())
+    assert 0.25 < place < 0.35  # not at the very end, where a linear one has it
+    slider.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert 0.0105 < float(box.input_value()) < 0.013
+    assert slider.get_attribute("aria-valuetext") == box.input_value()
+    page.keyboard.press("End")
+    assert box.input_value() == "10"
+    page.keyboard.press("Home")
+    assert box.input_value() == "0.0005"
+    box.fill("0.1")
+    assert abs(float(slider.input_value()) - 0.535) < 0.006
+    assert box.evaluate("node => node.validity.valid")
+
+
+def test_what_runs_the_test_prompts_says_so_in_one_line(page: Page):
+    open_tab(page, "Compare")
+    button = page.locator("#ls-test")
+    button.wait_for()
+    heights = page.evaluate(
+        "['ls-test', 'ls-run'].map(id => document.getElementById(id).offsetHeight)"
+    )
+    assert heights[0] == heights[1]
+    assert button.evaluate("node => node.scrollWidth <= node.clientWidth")

@@ -15,7 +15,7 @@ from lora_studio.settings import DEMO_BASE, Settings
 from tests.web.conftest import NewPage, open_tab, search
 
 FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
-TABS = ("Gallery", "Map", "Compose", "Compare")
+TABS = ("Gallery", "Map", "Compose", "Compare", "Leaderboard")
 HOSTILE = "<img src=x onerror=window.__hit=1>${Object.assign(window,{__hit:1})}{{constructor}}"
 
 

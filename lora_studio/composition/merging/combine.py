@@ -3,22 +3,29 @@ that pull against the majority out of the mean."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Literal
 
 import numpy as np
 
+from lora_studio.composition.merging.sparsify import ROWS
+
 Ballot = Literal["total", "frequency"]
 Combine = Callable[[Iterable[np.ndarray], Sequence[float]], np.ndarray]
-"""Arrays of one shape, which may be gone through more than once, and a weight for each -> one."""
+"""Arrays of one shape, which may be gone through more than once and of which each may be gone when
+the next comes, and a weight for each -> one."""
 
 
 def add(arrays: Iterable[np.ndarray], weights: Sequence[float]) -> np.ndarray:
     """sum_i w_i x_i, in the arrays' own type."""
     total = np.zeros(())
     for i, (x, weight) in enumerate(zip(arrays, weights, strict=True)):
-        total = x.dtype.type(weight) * x if i == 0 else total + x.dtype.type(weight) * x
+        if i == 0:
+            total = x.dtype.type(weight) * x
+            continue
+        for sums, rows in _blocks(total, x):
+            sums += x.dtype.type(weight) * rows
     return total
 
 
@@ -40,16 +47,28 @@ def elect(
     """
     ballots = arrays if votes == "total" else map(np.sign, arrays)
     tally = add(ballots, [1.0] * len(weights))
-    sign = np.sign(tally)
+    sign = np.empty(tally.shape, np.int8)
+    for signs, sums in _blocks(sign, tally):
+        signs[:] = np.sign(sums)
     if undecided:
         sign[sign == 0] = undecided
-    tally = np.zeros_like(tally)
-    count = np.zeros_like(tally)
+    tally[:] = 0
+    count = np.zeros(tally.shape, np.uint8)
     for x, weight in zip(arrays, weights, strict=True):
-        agrees = (np.sign(x) == sign) & (x != 0)
-        tally += np.where(agrees, x.dtype.type(weight) * x, x.dtype.type(0))
-        count += agrees
-    return tally / np.maximum(count, 1)
+        for sums, counts, signs, rows in _blocks(tally, count, sign, x):
+            agrees = (np.sign(rows) == signs) & (rows != 0)
+            sums += np.where(agrees, x.dtype.type(weight) * rows, x.dtype.type(0))
+            counts += agrees
+    for sums, counts in _blocks(tally, count):
+        sums /= np.maximum(counts, 1)
+    return tally
+
+
+def _blocks(*arrays: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+    """Views of the same rows of arrays of one shape, some after others: whole updates of large
+    models are too large to copy."""
+    for at in range(0, len(arrays[0]), ROWS):
+        yield tuple(x[at : at + ROWS] for x in arrays)
 
 
 def peft_election(votes: Ballot) -> Combine:

@@ -54,17 +54,21 @@ def merge_updates(
 
 @dataclass(frozen=True)
 class _Updates:
-    """The thinned updates of one module, made again each time somebody goes through them, so that
-    memory does not grow with the number of adapters."""
+    """The thinned updates of one module, made again each time somebody goes through them, all in
+    one place: each is gone when the next is asked for, and memory does not grow with adapters."""
 
     stack: Stack
     weights: Sequence[float]
     thin: Callable[[np.ndarray, int], np.ndarray]
 
     def __iter__(self) -> Iterator[np.ndarray]:
+        first = self.stack.modules[0]
+        update = np.empty((first.B.shape[0], first.A.shape[1]), np.float32)
         for i, (module, weight) in enumerate(zip(self.stack.modules, self.weights, strict=True)):
             a, b = (f.astype(np.float32, copy=False) for f in (module.A, module.B))
-            yield self.thin(np.float32(weight * module.scaling) * (b @ a), i)
+            np.matmul(b, a, out=update)
+            update *= np.float32(weight * module.scaling)
+            yield self.thin(update, i)
 
 
 def dense_spectrum(matrix: np.ndarray, most: int | None, seed: int) -> Spectrum:

@@ -40,7 +40,7 @@ def merge_factors(
         for position, module in enumerate(stack.modules):
             rng = draws(inputs.seed, stack, position)
             stays = alone or module.magnitude is not None
-            a, b = (f if stays else thin(f, rng) for f in (module.A, module.B))
+            a, b = (f if stays else thin(f.copy(), rng) for f in (module.A, module.B))
             sides[0].append(np.pad(a, ((0, rank - module.rank), (0, 0))))
             sides[1].append(np.pad(b, ((0, 0), (0, rank - module.rank))))
         roots = [float(np.sqrt(abs(s))) for s in strengths]

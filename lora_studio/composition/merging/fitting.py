@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -56,3 +56,13 @@ def start_of(inputs: Inputs, rank: int) -> Start:
 def unfitted(start: Start, reason: str) -> Merged:
     """What comes of it where nothing could be fitted."""
     return Merged(start.adapter, (f"{reason}: SVD of the sum was used instead.",))
+
+
+def silent(start: Start, heard: Collection[int | None], fate: str) -> list[str]:
+    """A note on sources that were not heard because they have no samples, by name."""
+    names = [
+        f"'{adapter.card.title or f'adapter {place + 1}'}'"
+        for place, (adapter, _) in enumerate(start.sources)
+        if place not in heard
+    ]
+    return [f"No sample inputs are known of {', '.join(names)}: {fate}."] if names else []

@@ -64,7 +64,8 @@ def knots(
             merged = ties(rows, density)
         else:
             drawn = [
-                drop_random(x, density, draws(inputs.seed, stack, i)) for i, x in enumerate(rows)
+                drop_random(x.copy(), density, draws(inputs.seed, stack, i))
+                for i, x in enumerate(rows)
             ]
             merged = elect(drawn, [1.0] * len(drawn))
         return spectrum_of(merged, u, most)

@@ -45,11 +45,10 @@ def preset(
 ) -> Merged:
     """Tries SVD, LEGO, concatenation and refit; keeps the best on sample prompts held back.
 
-    Of language models every candidate is made, its strength chosen included, on three quarters of
-    the sources' sample inputs and judged on the rest by how many of the sources' own answers it
-    reproduces; the winner is made again on all of them. Of image models strengths are chosen and
-    candidates judged on the same prompts, by how much of what each source changes in the denoiser's
-    predictions is reproduced, and refit takes no part. Among equals the smaller rank wins; `cat`
+    Every candidate is made, its strength chosen included, on three quarters of the sources' sample
+    inputs and judged on the rest: of language models by how many of the sources' own answers it
+    reproduces, of image models by how much of what each source changes in the denoiser's
+    predictions; the winner is made again on all of them. Among equals the smaller rank wins; `cat`
     takes part only within the rank limit. Test prompts are never seen. Without the base model or
     samples it is balanced LEGO at scale 1, and says so.
     """

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from typing import Any
+
+import numpy as np
 
 Tensor = Any
 """A torch tensor; torch is loaded only where one is made."""
@@ -65,11 +66,6 @@ class Whitening:
             return scaled
         return scaled + (vectors - inside @ self.basis.mT) * self.e**-0.5
 
-    @cached_property
-    def white(self) -> Tensor:
-        """(n, d_in) the rows, whitened."""
-        return self.whiten(self.rows)
-
     def solve(
         self,
         wanted: Sequence[Tensor],
@@ -87,19 +83,31 @@ class Whitening:
         """
         import torch
 
-        left, right, ends = list[Tensor](), list[Tensor](), [0]
+        numerators = list[tuple[Tensor, Tensor]]()  # of each source, (d_out, k) and (k, d_in)
         for y, place, prior in zip(wanted, places, priors, strict=True):
-            left.append(y.double().mT)  # (d_out, n_i)
-            right.append(self.white[place])  # (n_i, d_in)
+            mine = [_narrow(y.double().mT, self.rows[place])]
             if prior is not None:
-                left.append(prior[1].double() * self.e)
-                right.append(self.whiten(prior[0].double()))
-            ends.append(sum(r.shape[0] for r in right))
-        tall, wide = torch.cat(left, 1), torch.cat(right)  # Q = (d_out, N) @ (N, d_in)
+                mine.append((prior[1].double() * self.e, prior[0].double()))
+            tall, wide = torch.cat([t for t, _ in mine], 1), torch.cat([w for _, w in mine])
+            numerators.append(_narrow(tall, wide))
+        ends = np.cumsum([0, *(len(wide) for _, wide in numerators)]).tolist()
+        tall = torch.cat([t for t, _ in numerators], 1)
+        wide = self.whiten(torch.cat([w for _, w in numerators]))  # Q = (d_out, N) @ (N, d_in)
         u, s, v = _svd_of_product(tall, wide, rank)  # (d_out, q), (q,), (d_in, q)
         mine = (u.mT @ tall) * (wide @ v).mT  # (q, N)
         parts = [mine[:, a:b].sum(1) for a, b in pairwise(ends)]
         return Fitted(self.whiten(v.mT), u * s, torch.stack(parts) / s)
+
+
+def _narrow(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Factors of the same product that are no wider inside than its smaller side."""
+    n, d_out, d_in = left.shape[1], left.shape[0], right.shape[1]
+    if n <= min(d_out, d_in):
+        return left, right
+    import torch
+
+    eye = torch.eye(min(d_out, d_in), dtype=left.dtype, device=left.device)
+    return (eye, left @ right) if d_out <= d_in else (left @ right, eye)
 
 
 def _svd_of_product(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from lora_studio.adapter import LoraFactors
-from lora_studio.composition.merging.fitting import Start, start_of, unfitted
+from lora_studio.composition.merging.fitting import Start, silent, start_of, unfitted
 from lora_studio.composition.merging.params import Rank
 from lora_studio.composition.merging.reduced_rank import Tensor, Whitening
 from lora_studio.composition.method import Help, Inputs, Range, method
@@ -18,7 +18,7 @@ from lora_studio.composition.plan import Merged
 from lora_studio.composition.probe import Part, Site, Walked, WalkingProbe
 
 GENERIC = 40
-"""Texts of the base model's own that the guard looks at."""
+"""Texts of the base model's own that the guard looks at; of pictures the probe takes fewer."""
 ADDITIVE = 0.7
 """Share of samples that the plain sum answers as their source from which adapters count as
 additive. The groups it was set on had 0, .33 and .46 (plain), .90 and .96 (additive)."""
@@ -31,7 +31,6 @@ TOGETHER = {"auto": ADDITIVE, "sum": 0.0, "own": 2.0}
     kind="merging",
     uses_model=True,
     needs_samples=True,
-    modality="text",
 )
 def refit(
     inputs: Inputs,
@@ -45,7 +44,8 @@ def refit(
         Help("Whom a sample shows: its own source, or the sum where that answers it as well"),
     ] = "auto",
     guard: Annotated[
-        float, Range(0.0, 1.0, 0.05, "Weight of texts on which the base model is to stay as it is")
+        float,
+        Range(0.0, 1.0, 0.05, "Weight of what the base model makes unasked, to stay as it is"),
     ] = 0.1,
 ) -> Merged:
     """Fits one adapter to what each source does on its own samples, layer by layer.
@@ -54,11 +54,12 @@ def refit(
     was fitted before, targets Y what leads back from there to the source alone; M = argmin over
     rank r of sum_t |X_t M^T - Y_t|^2 + e |M - mean dW|^2, e = ridge * mean diag sum_t X_t^T X_t, by
     reduced-rank regression. Needs the base model and sample inputs, no labels: the sources' own
-    greedy answers stand in. Where the plain sum answers seven in ten samples as their sources do
-    (adapters trained to be additive), `auto` takes it for the teacher of these. Its parts are
-    known: regression on activations (RegMean, arXiv 2212.09849), on those of the merged model
-    (RegMean++, arXiv 2508.03121), truncation in a whitened space (SVD-LLM, arXiv 2403.07378).
-    Without base model or samples it is `svd`.
+    greedy answers stand in; of image models what the denoiser is given while each source draws its
+    samples, convolutions as regressions on what lies under their kernel. Where the plain sum
+    answers seven in ten samples as their sources do (adapters trained to be additive), `auto` takes
+    it for the teacher of these. Its parts are known: regression on activations (RegMean, arXiv
+    2212.09849), on those of the merged model (RegMean++, arXiv 2508.03121), truncation in a
+    whitened space (SVD-LLM, arXiv 2403.07378). Without base model or samples it is `svd`.
     """
     start = start_of(inputs, rank)
     if not isinstance(inputs.probe, WalkingProbe):
@@ -83,6 +84,7 @@ def _notes(seen: Walked, fit: _Refit) -> list[str]:
             f"The plain sum answers {seen.agreed:.0%} of them as their sources do, so it was the "
             "teacher there."
         )
+    notes += silent(fit.start, fit.heard, "the fit knows only their updates")
     left = len(fit.start.adapter.factors) - len(fit.found)
     if left:
         notes.append(f"SVD of the sum in {left} modules that the model does not run as layers.")
@@ -97,11 +99,13 @@ class _Refit:
         self._count, self._ridge, self._guard = count, ridge, guard
         self.found: dict[str, LoraFactors] = {}
         self.shares: dict[str, np.ndarray] = {}
+        self.heard: set[int | None] = set()
 
     def __call__(self, sites: Sequence[Site]) -> dict[str, LoraFactors]:
         import torch
 
         parts = sites[0].parts
+        self.heard |= {part.source for part in parts}
         roots = [self._importance(part).sqrt()[:, None] for part in parts]
         rows = [part.inputs * root for part, root in zip(parts, roots, strict=True)]
         whitening = Whitening(torch.cat(rows), self._ridge)

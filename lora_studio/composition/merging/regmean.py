@@ -10,7 +10,7 @@ import numpy as np
 
 from lora_studio.adapter import LoraFactors
 from lora_studio.composition.merging.budget import spectrum_of
-from lora_studio.composition.merging.fitting import Start, start_of, unfitted
+from lora_studio.composition.merging.fitting import Start, silent, start_of, unfitted
 from lora_studio.composition.merging.params import AutoScale, Rank, Scale
 from lora_studio.composition.merging.reduced_rank import Tensor
 from lora_studio.composition.method import Inputs, Range, method
@@ -29,7 +29,6 @@ LEAST = 1e-6
     paper="https://arxiv.org/abs/2212.09849",
     uses_model=True,
     needs_samples=True,
-    modality="text",
 )
 def regmean(
     inputs: Inputs,
@@ -52,10 +51,12 @@ def regmean(
     if not isinstance(inputs.probe, WalkingProbe):
         return unfitted(start, "RegMean needs the base model at work")
     found: dict[str, LoraFactors] = {}
+    heard: set[int | None] = set()
 
     def fit(sites: Sequence[Site]) -> dict[str, LoraFactors]:
         grams = [_gram(part, off_diagonal) for part in sites[0].parts]
         owners = [part.source for part in sites[0].parts]
+        heard.update(owners)
         new = {site.name: _solve(start, site.name, owners, grams) for site in sites}
         found.update(new)
         return new
@@ -64,6 +65,7 @@ def regmean(
     if not seen.prompts:
         return unfitted(start, "The sources have no sample inputs to weigh by")
     scaled, notes = apply_scale(start.with_factors(found), inputs, scale, auto_scale)
+    notes = (*silent(start, heard, "they are left out"), *notes)
     return Merged(scaled, (f"Weighed on {seen.prompts} sample prompts of the sources.", *notes))
 
 

@@ -48,10 +48,12 @@ def robust_merge(
         shares = np.zeros(rank)
         for module, weight in zip(stack.modules, stack.weights, strict=True):
             folded = module.scaled(weight).folded()
-            thin = keep_largest(folded.A, density)
+            thin = keep_largest(folded.A.copy(), density)
             made_up = made_up_for(folded.A, thin)  # (r,)
             a[: module.rank] += thin
-            b[:, : module.rank] += keep_largest(folded.B, density) * made_up.astype(np.float32)
+            b[:, : module.rank] += keep_largest(folded.B.copy(), density) * made_up.astype(
+                np.float32
+            )
             shares[: module.rank] += made_up
         return a, b / np.maximum(shares, 1e-12).astype(np.float32)
 

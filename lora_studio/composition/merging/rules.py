@@ -14,7 +14,7 @@ from lora_studio.composition.merging.sparsify import keep_largest
 
 def ties(coordinates: Sequence[np.ndarray], density: float) -> np.ndarray:
     """TIES on the entries of coordinates that have the weights in them."""
-    kept = [keep_largest(x, density) for x in coordinates]
+    kept = [keep_largest(x.copy(), density) for x in coordinates]
     return elect(kept, [1.0] * len(kept))
 
 

@@ -2,11 +2,11 @@
 
 import { h } from "./dom.js";
 import { dialogOpen, showDialog } from "./dialog.js";
-import { openTab } from "./state.js";
+import { TABS, openTab } from "./state.js";
 
 const HELP = [
   ["/", "Search the gallery"],
-  ["1 2 3 4", "Gallery, Map, Compose, Compare"],
+  ["1 … 5", "Gallery, Map, Compose, Compare, Leaderboard"],
   ["Ctrl Enter", "Find, compose or run on the open tab"],
   ["Esc", "Stop a running job, or close"],
   ["Enter", "Open the focused card"],
@@ -79,8 +79,8 @@ export function listen() {
     }
     if (event.ctrlKey || event.metaKey || event.altKey || dialogOpen() || typing(event.target))
       return;
-    const tab = ["1", "2", "3", "4"].indexOf(event.key);
-    if (tab >= 0) openTab(["gallery", "map", "compose", "compare"][tab]);
+    const tab = /^[1-9]$/.test(event.key) ? TABS[Number(event.key) - 1] : "";
+    if (tab) openTab(tab);
     else if (event.key === "?") showHelp();
     else if (event.key === "/") {
       openTab("gallery");

@@ -1,6 +1,6 @@
 // The report card of an adapter: what its weights are like, where they came from, and who is alike.
 
-import { count, fixed, h, table } from "./dom.js";
+import { count, fixed, h, icon, table } from "./dom.js";
 
 const number = (x) => (Math.abs(x) >= 0.01 || x === 0 ? fixed(x) : x.toExponential(1));
 
@@ -82,6 +82,9 @@ export function reportCard(card, twins, open) {
       line("Layers", tally(card.layers)),
       line("Made for", family.join(" · ")),
       Object.keys(card.kinds || {}).length > 1 ? line("Kinds", tally(card.kinds)) : null,
+    ),
+    (card.labels || []).map((label) =>
+      h("p", { class: "ls-note is-warn" }, icon("warn"), h("span", null, label)),
     ),
     (card.notes || []).map((note) => h("p", { class: "ls-quiet ls-small" }, note)),
     (twins || []).length

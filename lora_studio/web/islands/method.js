@@ -8,6 +8,24 @@ import { changed, session, subscribe, turn } from "./state.js";
 
 const LONG_MENU = 3;
 
+// How a slider's places stand for values. One that goes over three powers of ten or more counts in
+// powers, to two figures, since every step of a linear one would be larger than its small values.
+function scaleOf({ min, max, step, type }) {
+  const ratio = max / min;
+  if (!(min > 0 && ratio >= 1000)) {
+    const usual = step ?? (type === "int" ? 1 : "any");
+    const same = (number) => number;
+    return { step: usual, slider: { min, max, step: usual }, value: same, place: same };
+  }
+  const figures = (place) => Number((min * ratio ** place).toPrecision(2));
+  return {
+    step: "any",
+    slider: { min: 0, max: 1, step: 0.005 },
+    value: (place) => Math.min(Math.max(figures(place), min), max),
+    place: (number) => (number > 0 ? Math.log(number / min) / Math.log(ratio) : 0),
+  };
+}
+
 function control(param, value, set) {
   const id = `ls-param-${param.name}`;
   const has = (bound) => bound !== null && bound !== undefined;
@@ -52,7 +70,8 @@ function control(param, value, set) {
     return { node, inline: false };
   }
   const whole = param.type === "int";
-  const range = { min: param.min, max: param.max, step: param.step ?? (whole ? 1 : "any") };
+  const scale = scaleOf(param);
+  const range = { min: param.min, max: param.max, step: scale.step };
   const read = (node) => {
     const number = Number(node.value);
     if (node.value !== "" && Number.isFinite(number)) set(whole ? Math.round(number) : number);
@@ -66,15 +85,18 @@ function control(param, value, set) {
     type: "range",
     class: "ls-slider",
     "aria-label": param.title,
-    ...range,
-    value,
+    ...scale.slider,
+    value: scale.place(value),
+    "aria-valuetext": String(value),
   });
   slider.addEventListener("input", () => {
-    box.value = slider.value;
-    read(slider);
+    box.value = scale.value(Number(slider.value));
+    slider.setAttribute("aria-valuetext", box.value);
+    read(box);
   });
   box.addEventListener("input", () => {
-    slider.value = box.value;
+    slider.value = scale.place(Number(box.value));
+    slider.setAttribute("aria-valuetext", box.value);
     read(box);
   });
   return { node: h("div", { class: "ls-row-weight" }, slider, box), inline: false };

@@ -27,6 +27,14 @@ function row(entry, said) {
       null,
       h("p", { class: "ls-strong" }, entry.title),
       h("p", { class: "ls-quiet ls-small ls-break" }, said),
+      (entry.like || []).map((title) =>
+        h(
+          "p",
+          { class: "ls-note is-warn" },
+          icon("warn"),
+          h("span", null, `Nearly the same update as “${title}”, which is held back.`),
+        ),
+      ),
     ),
     h(
       "div",

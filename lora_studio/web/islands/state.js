@@ -132,13 +132,14 @@ export function addColumn(column) {
   return true;
 }
 
+export const TABS = ["gallery", "map", "compose", "compare", "leaderboard"];
+
 export function openTab(name) {
-  const names = ["gallery", "map", "compose", "compare"];
   const tabs = document.querySelectorAll(
     "#ls-tabs > .tab-wrapper [role=tab], #ls-tabs [role=tablist] [role=tab]",
   );
   const wanted = [...tabs].find(
-    (tab) => tab.textContent.trim().toLowerCase() === names[names.indexOf(name)],
+    (tab) => TABS.includes(name) && tab.textContent.trim().toLowerCase() === name,
   );
   if (wanted) wanted.click();
   window.scrollTo({ top: 0 });

@@ -28,7 +28,10 @@ def build(page: Page) -> None:
         run = gr.Button("Run", variant="primary", elem_id="ls-run", min_width=96, scale=0)
         again = gr.Button("Another seed", elem_id="ls-again", elem_classes=FOR_IMAGES, **wide)
         test = gr.Button(
-            f"Run {TEST_PROMPTS} test prompts", elem_id="ls-test", elem_classes=FOR_TEXT, **wide
+            f"Run {TEST_PROMPTS} test prompts",
+            elem_id="ls-test",
+            elem_classes=FOR_TEXT,
+            **(wide | {"min_width": 196}),
         )
         job = island("job", {"title": "Compare"}, ["stop"], elem_id="ls-compare-job")
     axes = island("axes", {}, ["grid"], elem_id="ls-axes")

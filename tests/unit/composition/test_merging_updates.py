@@ -104,7 +104,7 @@ def test_della_keeps_large_entries_more_often_and_is_right_on_average():
     update = rng.normal(size=(4, 50)).astype("f")
     total, stays = np.zeros_like(update), np.zeros_like(update)
     for _ in range(4000):
-        kept = drop_small_more(update, 0.5, 0.3, rng)
+        kept = drop_small_more(update.copy(), 0.5, 0.3, rng)
         total += kept / 4000
         stays += (kept != 0) / 4000
     np.testing.assert_allclose(total, update, atol=0.15)
@@ -115,7 +115,7 @@ def test_della_keeps_large_entries_more_often_and_is_right_on_average():
 
 def test_della_without_a_window_drops_as_dare_does():
     update = np.random.default_rng(1).normal(size=(6, 9)).astype("f")
-    ours = drop_small_more(update, 0.5, 0.0, np.random.default_rng(2))
+    ours = drop_small_more(update.copy(), 0.5, 0.0, np.random.default_rng(2))
     np.testing.assert_array_equal(ours, drop_random(update, 0.5, np.random.default_rng(2)))
 
 
@@ -127,7 +127,26 @@ def test_a_window_that_leaves_the_range_of_chances_is_refused(three):
 @pytest.mark.parametrize(("density", "kept"), [(0.05, 5), (0.5, 50), (1.0, 100)])
 def test_as_many_entries_are_kept_as_asked_for(density, kept):
     update = np.random.default_rng(3).normal(size=(10, 10))
-    assert np.count_nonzero(keep_largest(update, density)) == kept
-    assert np.count_nonzero(keep_middle(update, density, 0.1)) == kept
-    largest_of_middle = np.abs(keep_middle(update, min(density, 0.9), 0.1)).max()
+    assert np.count_nonzero(keep_largest(update.copy(), density)) == kept
+    assert np.count_nonzero(keep_middle(update.copy(), density, 0.1)) == kept
+    largest_of_middle = np.abs(keep_middle(update.copy(), min(density, 0.9), 0.1)).max()
     assert largest_of_middle == np.sort(np.abs(update), axis=None)[89]
+
+
+@pytest.mark.parametrize("shape", [(500, 4), (1100, 1000)])
+@pytest.mark.parametrize("share", [0.0, 0.003, 0.5, 0.9995, 1.0])
+def test_the_least_of_the_largest_is_found_exactly(shape, share):
+    rng = np.random.default_rng(7)
+    update = (rng.normal(size=shape) * 10.0 ** rng.integers(-30, 30, shape)).astype("f")
+    update[::3] = update[0]  # many alike
+    count = max(1, int(share * update.size))
+    sizes = np.sort(np.abs(update), axis=None)[::-1]
+    kept = keep_largest(update.copy(), share)
+    np.testing.assert_array_equal(kept, np.where(np.abs(update) >= sizes[count - 1], update, 0))
+
+
+def test_rows_beyond_one_block_are_drawn_and_dropped_as_in_one_go():
+    update = np.random.default_rng(5).normal(size=(700, 3)).astype("f")
+    kept = np.random.default_rng(6).random(update.shape, dtype=np.float32) < 0.3
+    ours = drop_random(update.copy(), 0.3, np.random.default_rng(6))
+    np.testing.assert_array_equal(ours, np.where(kept, update / np.float32(0.3), 0))

@@ -173,7 +173,10 @@ def test_other_ranks_missing_modules_and_sources_without_samples_are_taken(engin
     one, two, silent = weak(1, rank=2), weak(2, rank=5, skip=6), weak(3)
     probe = EngineProbe(engine, {"1": one, "2": two, "3": silent}, {"1": SAMPLES, "2": SAMPLES[:3]})
     plan = compose("refit", [one, two, silent], probe=probe, guard=0.3)
-    assert plan.notes == ("Fitted to 11 sample prompts of the sources and their own answers.",)
+    assert plan.notes == (
+        "Fitted to 11 sample prompts of the sources and their own answers.",
+        f"No sample inputs are known of '{silent.card.title}': the fit knows only their updates.",
+    )
     assert plan.adapter.factors.keys() == one.factors.keys()
     assert plan.adapter.max_rank == 5
     assert all(

@@ -127,6 +127,19 @@ def test_deleting_can_be_undone(gallery: Gallery, make_adapter) -> None:
     assert gallery.tests(entry.id) == [{"prompt": "a", "target": "b"}]
 
 
+def test_adapters_that_come_and_go_leave_nothing_in_memory(gallery: Gallery, make_adapter) -> None:
+    stays = gallery.add(make_adapter(0, title="Stays"))
+    comes = [make_adapter(seed, title=f"Comes {seed}") for seed in range(1, 6)]
+    for _ in range(20):
+        for adapter in comes:
+            gallery.delete(gallery.add(adapter).id)
+    finder = gallery._finder
+    assert gallery.search("stays").hits[0].entry == gallery.get(stays.id)
+    assert [gallery.get(adapter.id).deleted for adapter in comes] == [True] * 5
+    assert len(finder._shelf) < 80, "replaced adapters keep their slots"
+    assert len(finder._entries._values) == 6, "what adapters once were is kept"
+
+
 def test_adding_a_deleted_adapter_replaces_it(gallery: Gallery, make_adapter) -> None:
     old = gallery.add(make_adapter(1, title="Old", samples=("x",)), tests=[{"prompt": "p"}])
     gallery.set_vectors(old.id, "minilm", np.ones((1, 8)), "samples")

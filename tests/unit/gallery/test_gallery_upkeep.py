@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,10 @@ import pytest
 
 from lora_studio.errors import InvalidAdapter, LoraStudioError, NotFound
 from lora_studio.gallery import Gallery
+from lora_studio.gallery.measuring import measure_old
 from lora_studio.gallery.presence import Presence
 from lora_studio.gallery.store import Store
+from lora_studio.gallery.upkeep import sqlite_warning
 from lora_studio.settings import Settings
 
 
@@ -182,3 +186,46 @@ def test_who_is_alone_knows_it(tmp_path: Path) -> None:
     third = Presence(tmp_path, only=True)
     assert third.alone
     third.close()
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [((3, 40, 1), True), ((3, 51, 2), True), ((3, 51, 3), False), ((3, 52, 0), False)],
+)
+def test_an_sqlite_that_two_writers_can_hurt_is_named(version: tuple[int, ...], told: bool) -> None:
+    text = sqlite_warning(version)
+    assert bool(text) == told
+    assert not told or ".".join(map(str, version)) in text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks of files")
+def test_only_a_gallery_that_is_shared_is_warned_of(
+    settings: Settings, caplog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 40, 1))
+    one = Gallery.open(settings)
+    assert "SQLite" not in caplog.text
+    two = Gallery.open(settings)
+    assert "SQLite 3.40.1 has a rare fault" in caplog.text
+    two.close()
+    one.close()
+
+
+def test_rows_older_than_report_cards_get_one(gallery: Gallery, make_adapter) -> None:
+    old = [gallery.add(make_adapter(seed, title=f"Old {seed}")) for seed in range(3)]
+    figures = gallery.get(old[0].id).measures
+    for entry in old:
+        said = replace(entry, measures={"notes": ["kept"]}).to_dict()
+        with gallery._store.write() as connection:
+            gallery._store.touch(connection, entry.id, entry=json.dumps(said))
+    again = gallery.add(make_adapter(0).scaled(2.0))
+    assert gallery.twins(again.id) == []
+    flip(gallery.blob_path(old[1].id))
+    sizes = [entry.bytes for entry in old]
+    assert measure_old(gallery._store, gallery.adapter, sum(sizes[:1])) == 1
+    assert gallery.get(old[0].id).measures == {**figures, "notes": ["kept"]}
+    assert [twin.title for twin in gallery.twins(again.id)] == ["Old 0"], "found without a restart"
+    gallery.tidy()
+    assert "sketch" in gallery.get(old[2].id).measures
+    assert "sketch" not in gallery.get(old[1].id).measures, "it cannot be read"
+    assert measure_old(gallery._store, gallery.adapter) == 0
