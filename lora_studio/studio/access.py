@@ -79,7 +79,8 @@ class Access:
         for adapter_id in [source.id for source in recipe.sources] + made:
             if self.hidden(adapter_id, actor):
                 raise NotFound(f"There is no recipe '{recipe_id[:80]}' in this gallery.")
-        return {**found, "recipe": recipe.to_dict()}
+        told = {name: value for name, value in found["result"].items() if name != "shares"}
+        return {**found, "result": told, "recipe": recipe.to_dict()}
 
     def hidden(self, adapter_id: str, actor: Actor) -> bool:
         """Whether an adapter is here that `actor` must not learn of; what is gone is not hidden."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,7 +124,7 @@ class Composer:
         if not self._access.listed(entry, actor):
             return None
         return {
-            **found["result"],
+            **_brief(found["result"]),
             "recipe_id": recipe_id,
             "adapter_id": adapter_id,
             "entry": self._access.told(entry.to_dict(), actor),
@@ -161,7 +162,7 @@ class Composer:
             result = {**result, "notes": [*result["notes"], note]}
         self._keep(recipe, result, entry)
         return {
-            **result,
+            **_brief(result),
             "recipe_id": recipe.id,
             "adapter_id": entry.id,
             "entry": self._access.told(entry.to_dict(), actor),
@@ -189,6 +190,11 @@ class Composer:
             }
         whole = replace(recipe, sources=sources, about=about)
         self._gallery.put_recipe(recipe.id, whole.to_yaml(), result, entry and entry.id)
+
+
+def _brief(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of a result: the shares of its units are for the map alone."""
+    return {name: value for name, value in result.items() if name != "shares"}
 
 
 def _visibility(parents: list[Entry], actor: Actor) -> Visibility:

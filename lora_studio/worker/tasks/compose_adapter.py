@@ -11,6 +11,7 @@ from lora_studio.composition import Recipe, Routed, Scheduled, choose_units, run
 from lora_studio.composition.cosines import cosines
 from lora_studio.composition.inspection import scheduled_figures
 from lora_studio.composition.probe import ModelProbe
+from lora_studio.composition.shares import packed
 from lora_studio.errors import Cancelled, LoraStudioError
 from lora_studio.formats import canonical
 from lora_studio.gallery.failures import storage_errors
@@ -23,8 +24,9 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     max_rows and samples {id: [prompt]}.
 
     Returns {routed} for a plan that is carried out at run time (with the figures of a schedule if
-    it is one), else {notes, untuned, rank, cosines}; the adapter is at
-    `out`. `untuned` says that tuning was asked for and the base model could not be loaded.
+    it is one), else {notes, untuned, rank, cosines, shares as `composition.shares.packed`}; the
+    adapter is at `out`. `untuned` says that tuning was asked for and the base model could not be
+    loaded.
     """
     recipe = Recipe.from_dict(args["recipe"])
     blobs = Blobs(args["blobs"], ctx)
@@ -48,6 +50,7 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
         "untuned": bool(excuse),
         "rank": merged.max_rank,
         "cosines": {s.id: cosine for s, cosine in zip(recipe.active, found, strict=True)},
+        "shares": packed(plan.shares, merged.ranks, len(recipe.active)),
     }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from lora_studio.adapter import AdapterCard
+from lora_studio.composition.shares import unpacked
 from lora_studio.errors import InvalidAdapter, InvalidRequest, NotFound
 from lora_studio.formats import load_adapter, save_adapter
 from lora_studio.gallery import Gallery
@@ -136,6 +137,49 @@ def test_the_map_holds_every_unit_once(studio, ids):
     sizes = sum(row["size"] for row in result["clusters"])
     assert sizes == n
     assert result["shared_seed"]["warning"] is None
+
+
+def read_map(result, sources):
+    raw, n = Path(result["path"]).read_bytes(), result["n"]
+    places = np.frombuffer(raw, "<f4", 2 * n)
+    adapter = np.frombuffer(raw, "<u2", n, 12 * n + 2 * n)
+    return places, adapter, np.frombuffer(raw, "u1", offset=20 * n).reshape(-1, sources) / 255
+
+
+@pytest.mark.parametrize(("method", "basis"), [("lego", "raw"), ("lego", "svd"), ("svd", "raw")])
+def test_the_units_of_a_composition_lie_on_the_map_with_whose_they_are(studio, ids, method, basis):
+    made = studio.compose_adapter(recipe(ids, method, rank=5)).result()
+    assert "shares" not in made
+    assert "shares" not in studio.get_recipe(made["recipe_id"])["result"]
+    sources = [{"id": i} for i in ids[::-1]]
+    plain = studio.cluster_units(sources, k=3, basis=basis).result()
+    result = studio.cluster_units(sources, k=3, basis=basis, result=made["adapter_id"]).result()
+    assert plain["result"] is None
+    assert result["result"] == {
+        "id": made["adapter_id"], "n": 5 * 6, "title": made["entry"]["title"]
+    }  # fmt: skip
+    assert result["n"] == plain["n"] + 5 * 6
+    assert result["clusters"] == plain["clusters"]
+    places, adapter, shares = read_map(result, len(ids))
+    assert places.min() >= 0
+    assert places.max() <= 1
+    assert (adapter == len(ids)).sum() == len(shares) == 5 * 6
+    np.testing.assert_allclose(shares.sum(1), 1, atol=0.02)
+    mean = shares.mean(0)
+    assert (mean > 0.1).all()
+
+
+def test_shares_of_a_unit_are_those_its_method_gave(studio, ids):
+    made = studio.compose_adapter(recipe(ids[:2], "lego", rank=4, apart=True)).result()
+    sources = [{"id": i} for i in ids]
+    told = studio.cluster_units(sources, result=made["adapter_id"]).result()
+    _, _, shares = read_map(told, len(ids))
+    assert (shares[:, 2] == 0).all()  # the third took no part
+    wanted = studio.gallery.get_recipe(made["recipe_id"])["result"]["shares"]
+    ranks = studio.gallery.adapter(made["adapter_id"]).ranks
+    known = unpacked(wanted, ranks, 2)
+    first = sorted(known)[0]
+    assert any(np.allclose(shares[i : i + 4, :2], known[first].T) for i in range(0, 24, 4))
 
 
 def test_one_module_can_be_clustered_alone(studio, ids):
