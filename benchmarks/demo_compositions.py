@@ -107,6 +107,8 @@ class Bench:
     def routed(self, plan: Routed, adapters: Mapping[str, Adapter], tests: Tests) -> Rate:
         """Each prompt goes where its embedding points."""
         self.load(adapters.values())
+        for name, adapter in plan.made.items():
+            self.engine.bank.add(name, adapter)
         places = {
             a.id: centroid(self.embedder.encode(adapter_texts(a.card)[0]))
             for a in adapters.values()
@@ -177,7 +179,8 @@ def column(bench: Bench, group: Group, results: Results) -> None:
     for found in METHODS:
         if found.kind == "routing":
             results.ask(
-                f"{found.title} (routed)", lambda name=found.name: routed(bench, group, name)
+                f"{found.title} (routed)",
+                lambda name=found.name: routed(bench, group, name, {}, probe()),
             )
 
 
@@ -226,11 +229,15 @@ def merged(
     return {**rate.to_dict(), "rank": plan.adapter.max_rank, "notes": list(plan.notes)}
 
 
-def routed(bench: Bench, group: Group, method: str) -> dict[str, Any]:
-    plan = compose(method, list(group.adapters.values()))
+def routed(
+    bench: Bench, group: Group, method: str, params: Mapping[str, Any], probe: EngineProbe
+) -> dict[str, Any]:
+    """Exact match under a rule, and its notes if it has something to say."""
+    plan = compose(method, list(group.adapters.values()), probe=probe, **params)
     assert isinstance(plan, Routed)
     sources = {a.id: a for a in group.adapters.values()}
-    return bench.routed(plan, sources, group.tests).to_dict()
+    rate = bench.routed(plan, sources, group.tests).to_dict()
+    return {**rate, "notes": list(plan.notes)} if plan.notes else rate
 
 
 def groups(bench: Bench, demos: Mapping[str, Demo], tuning: bool) -> Iterator[Group]:

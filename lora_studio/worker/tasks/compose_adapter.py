@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lora_studio.adapter import Adapter
 from lora_studio.composition import Recipe, Routed, Scheduled, choose_units, run_recipe
 from lora_studio.composition.cosines import cosines
 from lora_studio.composition.inspection import scheduled_figures
@@ -24,9 +25,10 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     max_rows and samples {id: [prompt]}.
 
     Returns {routed} for a plan that is carried out at run time (with the figures of a schedule if
-    it is one), else {notes, untuned, rank, cosines, shares as `composition.shares.packed`}; the
-    adapter is at `out`. `untuned` says that tuning was asked for and the base model could not be
-    loaded.
+    it is one; {rule, top_k, notes, untuned, stand_ins} of a routed one, and where part of it was
+    merged also what follows, of that part), else {notes, untuned, rank, cosines, shares as
+    `composition.shares.packed`}; the adapter is at `out`. `untuned` says that tuning was asked for
+    and the base model could not be loaded.
     """
     recipe = Recipe.from_dict(args["recipe"])
     blobs = Blobs(args["blobs"], ctx)
@@ -37,21 +39,32 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     )
     if isinstance(plan, Scheduled):
         return {"routed": True, **scheduled_figures(plan)}
-    if isinstance(plan, Routed):
-        return {"routed": True, "rule": plan.rule, "top_k": plan.top_k}
-    ctx.check()
-    with storage_errors():
-        canonical.write(plan.adapter, args["out"])
-    merged = canonical.read(args["out"])
-    found = cosines(merged, [choose_units(blobs(s.id), s) for s in recipe.active])
-    return {
-        "routed": False,
+    facts = {
+        "routed": isinstance(plan, Routed),
         "notes": [*plan.notes, *([excuse] if excuse else [])],
         "untuned": bool(excuse),
-        "rank": merged.max_rank,
-        "cosines": {s.id: cosine for s, cosine in zip(recipe.active, found, strict=True)},
-        "shares": packed(plan.shares, merged.ranks, len(recipe.active)),
     }
+    if isinstance(plan, Routed):
+        facts |= {"rule": plan.rule, "top_k": plan.top_k, "stand_ins": dict(plan.stand_ins)}
+        for adapter in plan.made.values():  # one at most
+            facts |= _write(adapter, args["out"], recipe, blobs, ctx)
+        return facts
+    facts |= _write(plan.adapter, args["out"], recipe, blobs, ctx)
+    shares = packed(plan.shares, plan.adapter.ranks, len(recipe.active))
+    return {**facts, "shares": shares}
+
+
+def _write(
+    adapter: Adapter, out: str, recipe: Recipe, blobs: Blobs, ctx: JobContext
+) -> dict[str, Any]:
+    """{rank, cosines} of an adapter that is written to `out`, of which it may be made there."""
+    ctx.check()
+    with storage_errors():
+        canonical.write(adapter, out)
+    merged = canonical.read(out)
+    found = cosines(merged, [choose_units(blobs(s.id), s) for s in recipe.active])
+    named = {s.id: cosine for s, cosine in zip(recipe.active, found, strict=True)}
+    return {"rank": merged.max_rank, "cosines": named}
 
 
 def _probe(

@@ -291,13 +291,22 @@ def test_a_wrong_request_says_what_is_wrong(studio, ids):
         studio.compare_outputs([" "], []).result()
 
 
-@pytest.mark.parametrize("method", ["mixture", "fusion", "selection"])
+ROUTED = {
+    "mixture": {"top_k": 2},
+    "fusion": {"top_k": 2},
+    "selection": {},
+    "merge_rest": {"rank": 8, "enough": 1.0},
+}
+
+
+@pytest.mark.parametrize("method", ROUTED)
 def test_a_routed_download_runs_by_itself_and_answers_as_the_page_does(
     studio, ids, tmp_path, base, method
 ):
-    wanted = recipe(ids, method, **({} if method == "selection" else {"top_k": 2}))
+    wanted = recipe(ids, method, **ROUTED[method])
     for source, weight in zip(wanted["sources"], (0.6, -0.8, 0.5), strict=True):
         source["weight"] = weight
+    studio.compose_adapter(wanted).result()
     with zipfile.ZipFile(studio.export_routed(wanted)) as archive:
         archive.extractall(tmp_path)
     (folder,) = tmp_path.iterdir()
@@ -314,6 +323,41 @@ def test_a_routed_download_runs_by_itself_and_answers_as_the_page_does(
     columns = [{"kind": "recipe", "recipe": wanted}]
     cells = studio.compare_outputs([prompt], columns, {"max_new_tokens": 8}).result()["cells"]
     assert done.stdout.rstrip().endswith(cells[1]["text"])
+
+
+def test_a_merge_that_routes_the_rest_says_who_is_merged_on_the_page_and_in_the_download(
+    studio, ids, tmp_path
+):
+    wanted = recipe(ids, "merge_rest", rank=8, enough=1.0)
+    with pytest.raises(InvalidRequest, match="do that first"):
+        studio.export_routed(wanted)
+    made = studio.compose_adapter(wanted).result()
+    together = made["merged"]["sources"]
+    assert set(together) < set(ids)
+    part = studio.get_adapter(made["merged"]["id"])
+    assert set(part["parents"]) == set(together)
+    titles = {i: studio.get_adapter(i)["title"] for i in ids}
+    alone = [titles[i] for i in ids if i not in together]
+    assert made["notes"][-1].endswith(f"Routed to as they are: {', '.join(alone)}.")
+    assert "held back" in made["notes"][0]
+    again = studio.compose_adapter(wanted).result()
+    assert again["existed"]
+    assert again["merged"] == made["merged"]
+    assert studio.plan_composition(wanted).result()["tries"]
+
+    with zipfile.ZipFile(studio.export_routed(wanted)) as archive:
+        archive.extractall(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    routing = json.loads((folder / "routing.json").read_text())
+    folders = {a["task"]: a["folder"] for a in routing["adapters"]}
+    assert len({folders[titles[i]] for i in together}) == 1
+    assert len(set(folders.values())) == len(list((folder / "adapters").iterdir()))
+    assert f"merged: {titles[together[0]]}" in (folder / "README.md").read_text()
+
+    studio.delete_adapter(made["merged"]["id"])
+    once_more = studio.compose_adapter(wanted).result()
+    assert not once_more["existed"]
+    assert studio.get_adapter(once_more["merged"]["id"])
 
 
 def test_a_mixture_in_which_all_answer_is_also_one_adapter(studio, ids, tmp_path, base):
