@@ -115,6 +115,8 @@ class Bench:
     def routed(self, plan: Routed, adapters: Mapping[str, Adapter], tests: Tests) -> Rate:
         """Each prompt goes where its embedding points."""
         self.load(adapters.values())
+        for name, adapter in plan.made.items():
+            self.engine.bank.add(name, adapter)
         places = {
             a.id: centroid(self.embedder.encode(adapter_texts(a.card)[0]))
             for a in adapters.values()
@@ -186,7 +188,7 @@ def column(bench: Bench, group: Group, results: Results) -> None:
         if line.kind == "merging":
             results.ask(line.label, lambda one=line: merged(bench, group, one, probe()))
         if line.kind == "routing":
-            results.ask(line.label, lambda one=line: routed(bench, group, one.method))
+            results.ask(line.label, lambda one=line: routed(bench, group, one.method, {}, probe()))
 
 
 class Lazy:
@@ -239,11 +241,15 @@ def merged(bench: Bench, group: Group, line: Line, probe: EngineProbe) -> dict[s
     return {**rate.to_dict(), "rank": plan.adapter.max_rank, "notes": list(plan.notes)}
 
 
-def routed(bench: Bench, group: Group, method: str) -> dict[str, Any]:
-    plan = compose(method, list(group.adapters.values()))
+def routed(
+    bench: Bench, group: Group, method: str, params: Mapping[str, Any], probe: EngineProbe
+) -> dict[str, Any]:
+    """Exact match under a rule, and its notes if it has something to say."""
+    plan = compose(method, list(group.adapters.values()), probe=probe, **params)
     assert isinstance(plan, Routed)
     sources = {a.id: a for a in group.adapters.values()}
-    return bench.routed(plan, sources, group.tests).to_dict()
+    rate = bench.routed(plan, sources, group.tests).to_dict()
+    return {**rate, "notes": list(plan.notes)} if plan.notes else rate
 
 
 def groups(bench: Bench, demos: Mapping[str, Demo], tuning: bool) -> Iterator[Group]:

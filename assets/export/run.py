@@ -28,10 +28,12 @@ def embedder_path(name):
 
 
 def choose(routing, prompts):
-    """For each prompt, the indices of the adapters that answer it."""
+    """For each prompt, the indices of the adapters that answer it. Several of them may be merged
+    into one folder; the first of these answers for all."""
     adapters, k = routing["adapters"], routing["top_k"]
-    if k >= len(adapters):
-        return [list(range(len(adapters)))] * len(prompts)
+    first = first_of_folder(adapters)
+    if k >= len(set(first)):
+        return [sorted(set(first))] * len(prompts)
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(embedder_path(routing["embedder"]))
@@ -44,8 +46,15 @@ def choose(routing, prompts):
             else -1.0
             for adapter in adapters
         ]
-        chosen.append(sorted(range(len(adapters)), key=lambda i: -scores[i])[:k])
+        best = sorted(range(len(adapters)), key=lambda i: -scores[i])[:k]
+        chosen.append([first[i] for i in best])
     return chosen
+
+
+def first_of_folder(adapters):
+    """For each adapter, the index of the first that lies in the same folder."""
+    folders = [adapter["folder"] for adapter in adapters]
+    return [folders.index(folder) for folder in folders]
 
 
 def activate(model, routing, chosen):
@@ -80,6 +89,8 @@ def main():
     model = AutoModelForCausalLM.from_pretrained(base)
     for i, adapter in enumerate(routing["adapters"]):
         place = str(HERE / adapter["folder"])
+        if first_of_folder(routing["adapters"])[i] != i:
+            continue
         if i == 0:
             model = PeftModel.from_pretrained(model, place, adapter_name="0")
         else:

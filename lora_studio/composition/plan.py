@@ -51,24 +51,39 @@ class Routed:
             "fusion" (mean of the parameters of the top k).
         weights: adapter id -> strength, multiplied into its share.
         top_k: how many adapters answer one prompt, 1 .. number of adapters.
+        notes: what a person should know about how it came about.
+        stand_ins: adapter id -> name of the one that answers in its place, at strength 1: prompts
+            find their way by all adapters of `weights`, also by those that were merged.
+        made: name -> adapter, of those among the stand-ins that were made for this plan.
     """
 
     rule: RouteRule
     weights: Mapping[str, float]
     top_k: int
     notes: tuple[str, ...] = field(default=())
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
+    made: Mapping[str, Adapter] = field(default_factory=dict)
+
+    @property
+    def answerers(self) -> list[str]:
+        """Names of all that may answer, each once."""
+        return list(dict.fromkeys(self.stand_ins.get(i, i) for i in self.weights))
 
     @property
     def needs_retrieval(self) -> bool:
         """Whether prompts are treated differently at all: not if everyone always answers."""
-        return self.top_k < len(self.weights)
+        return self.top_k < len(self.answerers)
+
+    def strength(self, source: str) -> float:
+        """At which whoever answers for this adapter does so, before it is shared."""
+        return 1.0 if source in self.stand_ins else self.weights[source]
 
     def row(self, similarity: Mapping[str, float]) -> RowTerms:
         """Terms for a prompt with these similarities (adapter id -> cosine; missing = -1)."""
         ranked = sorted(self.weights, key=lambda i: (-similarity.get(i, -1.0), i))
         chosen = ranked[: self.top_k]
         share = 1.0 / len(chosen)
-        terms = tuple((i, self.weights[i] * share) for i in chosen)
+        terms = tuple((self.stand_ins.get(i, i), self.strength(i) * share) for i in chosen)
         return RowTerms(terms, fuse=self.rule == "fusion")
 
 

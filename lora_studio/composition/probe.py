@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from lora_studio.adapter import Adapter, LoraFactors
@@ -20,12 +20,15 @@ class Agreement:
             denoiser's predictions that is reproduced.
         prompts: number of sample prompts, none of them from a test file.
         meaning: what `exact` is a share of, to follow a percentage.
+        of_source: adapter id -> (exact, logprob) over that source's own prompts, where they are
+            told apart.
     """
 
     exact: float
     logprob: float
     prompts: int
     meaning: str = "of their own answers are reproduced"
+    of_source: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from lora_studio.adapter import Adapter
 from lora_studio.composition.method import Progress, no_progress
 from lora_studio.composition.probe import Agreement, Fit, Walked
 from lora_studio.engines.own_words import own_words
+from lora_studio.engines.rows import RowScore
 from lora_studio.engines.text import Row, RowPlan, Sampling, ScoreRow, TextEngine
 from lora_studio.evaluation.text_walk import Text, TextWalk
 
@@ -28,6 +29,12 @@ class Sample:
     adapter: str
     prompt: str
     answer: tuple[int, ...]
+
+
+def _mean(scores: Sequence[RowScore]) -> tuple[float, float]:
+    """Share of exact answers and mean log-probability."""
+    count = max(len(scores), 1)
+    return sum(s.exact for s in scores) / count, sum(s.logprob for s in scores) / count
 
 
 class EngineProbe:
@@ -76,14 +83,14 @@ class EngineProbe:
                     for i, sample in enumerate(self._samples)
                 ]
                 scores = self._engine.score(rows, check=self._check) if rows else []
-            count = max(len(scores), 1)
-            found.append(
-                Agreement(
-                    exact=sum(s.exact for s in scores) / count,
-                    logprob=sum(s.logprob for s in scores) / count,
-                    prompts=len(scores),
+            exact, logprob = _mean(scores)
+            apart = {
+                name: _mean(
+                    [s for s, of in zip(scores, self._samples, strict=True) if of.adapter == name]
                 )
-            )
+                for name in self._adapters()
+            }
+            found.append(Agreement(exact, logprob, len(scores), of_source=apart))
         return found
 
     def walk(

@@ -2,6 +2,7 @@
 
 from lora_studio.rank_units.cluster import Clustering, cluster
 from lora_studio.rank_units.layout import layout
+from lora_studio.rank_units.ownership import joined, ownership
 from lora_studio.rank_units.similarity import (
     SHARED_SEED,
     SHARED_SEED_WARNING,
@@ -18,7 +19,9 @@ __all__ = [
     "Gauge",
     "UnitPool",
     "cluster",
+    "joined",
     "layout",
+    "ownership",
     "pool_units",
     "shared_seed",
     "shared_seed_score",

@@ -8,22 +8,29 @@ from lora_studio.rank_units.cluster import Clustering, gram_coordinates
 from lora_studio.rank_units.unit import UnitPool
 
 
-def layout(pool: UnitPool, clustering: Clustering) -> tuple[np.ndarray, float]:
+def layout(
+    pool: UnitPool, clustering: Clustering, among: int | None = None
+) -> tuple[np.ndarray, float]:
     """2-D positions of the units and the share of variance the two axes explain.
 
     Principal components of the centred Gram coordinates; units enter with the sign under which
     they joined their cluster. Axes are oriented so that the strongest unit lies to the upper right.
 
+    Args:
+        among: the axes are those of the first so many units, all by default, and the others are
+            placed among them.
+
     Returns:
         (n, 2) positions scaled into [0, 1] with a common factor, and a number in [0, 1].
     """
     points = gram_coordinates(pool.gram()) * clustering.signs[:, None]
-    centred = points - points.mean(0)
-    u, s, _ = np.linalg.svd(centred, full_matrices=False)
+    own = slice(among)
+    centred = points - points[own].mean(0)
+    _, s, axes = np.linalg.svd(centred[own], full_matrices=False)
     plane = np.zeros((len(points), 2))
     used = min(2, len(s))
-    plane[:, :used] = u[:, :used] * s[:used]
-    strongest = int(np.argmax(np.linalg.norm(plane, axis=1)))
+    plane[:, :used] = centred @ axes[:used].T
+    strongest = int(np.argmax(np.linalg.norm(plane[own], axis=1)))
     plane *= np.where(plane[strongest] < 0, -1.0, 1.0)
     total = float((s**2).sum())
     explained = float((s[:used] ** 2).sum()) / total if total > 0 else 1.0

@@ -75,11 +75,13 @@ class Access:
         """A stored recipe, if what it is made of and what came of it are there for `actor`."""
         found = self._gallery.get_recipe(recipe_id)
         recipe = Recipe.from_yaml(found["yaml"])
-        made = [found["adapter_id"]] if found["adapter_id"] else []
+        part = found["result"].get("merged") or {"id": None}  # of a routed plan
+        made = [i for i in (found["adapter_id"], part["id"]) if i]
         for adapter_id in [source.id for source in recipe.sources] + made:
             if self.hidden(adapter_id, actor):
                 raise NotFound(f"There is no recipe '{recipe_id[:80]}' in this gallery.")
-        return {**found, "recipe": recipe.to_dict()}
+        told = {name: value for name, value in found["result"].items() if name != "shares"}
+        return {**found, "result": told, "recipe": recipe.to_dict()}
 
     def hidden(self, adapter_id: str, actor: Actor) -> bool:
         """Whether an adapter is here that `actor` must not learn of; what is gone is not hidden."""

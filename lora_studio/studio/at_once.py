@@ -7,9 +7,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from lora_studio.composition import Merged, Recipe, Scheduled, run_recipe
+from lora_studio.composition import Recipe, Routed, Scheduled
 from lora_studio.demo.vocabulary import example_prompts, unknown_words
-from lora_studio.errors import InvalidRequest, NotFound
+from lora_studio.errors import NotFound
 from lora_studio.families.blocks import block_norms, block_of
 from lora_studio.formats import EXPORTS
 from lora_studio.gallery import Gallery
@@ -22,6 +22,7 @@ from lora_studio.studio.comparing import list_suites
 from lora_studio.studio.composing import Composer
 from lora_studio.studio.flow import Flow, Steps
 from lora_studio.studio.librarian import Librarian
+from lora_studio.studio.mixed import kept_result, routed_plan
 from lora_studio.studio.permissions import Actor
 from lora_studio.studio.quotas import Quotas
 from lora_studio.studio.rendering import Renderer
@@ -212,16 +213,15 @@ class AtOnce:
         for text a script that runs it.
 
         Raises:
-            InvalidRequest: the recipe is a merge.
+            InvalidRequest: the recipe is a merge, or has to be composed first.
         """
         seen = Seen(self.gallery, self._access, self._access.actor(actor))
         wanted = self._access.recipe(Recipe.from_dict(recipe), seen.actor)
         checked, folder = self._composer.full_ids(wanted), self._exports(seen.actor)
-        plan = run_recipe(checked, seen.adapter)
-        if isinstance(plan, Merged):
-            raise InvalidRequest("This recipe makes one adapter; compose it and download that.")
+        plan = routed_plan(checked, seen.adapter, lambda: kept_result(self.gallery, checked))
         if isinstance(plan, Scheduled):
             return str(picture_exports.export_scheduled(seen, checked, plan, folder))
+        assert isinstance(plan, Routed)
         embedder = self.settings.embedder
         return str(exports.export_routed(seen, checked, plan, embedder, folder))
 

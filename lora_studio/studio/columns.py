@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from lora_studio.compare import BASE_COLUMN, MAX_COLUMNS, Column
-from lora_studio.composition import METHODS, Recipe, Routed, run_recipe
+from lora_studio.composition import METHODS, Recipe, Routed
 from lora_studio.errors import InvalidRequest, NotFound
 from lora_studio.gallery import Gallery
 from lora_studio.studio.access import Access
 from lora_studio.studio.composing import Composer
 from lora_studio.studio.flow import Event, Flow, Steps
+from lora_studio.studio.mixed import routed_plan
 from lora_studio.studio.permissions import Actor
 from lora_studio.worker.job import Job
 
@@ -135,13 +136,15 @@ class Columns:
 
     def _recipe(self, flow: Flow, recipe: Recipe, actor: Actor) -> Steps:
         method = METHODS.get(recipe.method)
+        result: dict[str, Any] = {}
+        if method.kind != "routing" or method.tunes(recipe.params):
+            result = yield from self._composer.compose(flow, recipe, "", actor)
         if method.kind == "routing":
-            plan = run_recipe(recipe, self._gallery.adapter)
+            plan = routed_plan(recipe, self._gallery.adapter, lambda: result)
             assert isinstance(plan, Routed)
-            blobs = {s.id: str(self._gallery.blob_path(s.id)) for s in recipe.active}
-            detail = f"{plan.top_k} of {len(plan.weights)} per prompt"
+            blobs = {i: str(self._gallery.blob_path(i)) for i in plan.answerers}
+            detail = f"{plan.top_k} of {len(blobs)} per prompt"
             return {"column": Column(method.title, detail, routed=plan, blobs=blobs)}
-        result = yield from self._composer.compose(flow, recipe, "", actor)
         entry = self._gallery.get(result["adapter_id"])
         path = str(self._gallery.blob_path(entry.id))
         detail, terms = f"rank {entry.max_rank}", ((entry.id, 1.0),)

@@ -21,6 +21,7 @@ from lora_studio.settings import Settings
 from lora_studio.studio.access import Access
 from lora_studio.studio.bases import Bases
 from lora_studio.studio.flow import Flow, Steps
+from lora_studio.studio.mixed import who_answers
 from lora_studio.studio.permissions import Actor
 from lora_studio.worker.job import Job
 
@@ -92,7 +93,7 @@ class Composer:
         try:
             result = yield from flow.run(self._job(recipe, out))
             if result["routed"]:
-                return self._keep_routed(recipe, result)
+                return self._keep_routed(recipe, result, out, title, actor)
             return self._keep_merged(recipe, result, out, title, actor)
         finally:
             out.unlink(missing_ok=True)
@@ -119,6 +120,9 @@ class Composer:
         if found["result"].get("untuned"):
             return None  # the base model may be there now
         if adapter_id is None:
+            part = found["result"].get("merged")
+            if part and not self._still_there(part["id"], actor):
+                return None
             return {**found["result"], "recipe_id": recipe_id, "adapter_id": None, "existed": True}
         try:
             entry = self._gallery.get(adapter_id)
@@ -127,47 +131,75 @@ class Composer:
         if not self._access.listed(entry, actor):
             return None
         return {
-            **found["result"],
+            **_brief(found["result"]),
             "recipe_id": recipe_id,
             "adapter_id": adapter_id,
             "entry": self._access.told(entry.to_dict(), actor),
             "existed": True,
         }
 
-    def _keep_routed(self, recipe: Recipe, result: dict[str, Any]) -> dict[str, Any]:
-        result = {**result, "method": METHODS.get(recipe.method).title}
+    def _still_there(self, adapter_id: str, actor: Actor) -> bool:
+        try:
+            return self._access.listed(self._gallery.get(adapter_id), actor)
+        except NotFound:
+            return False
+
+    def _keep_routed(
+        self, recipe: Recipe, result: dict[str, Any], out: Path, title: str, actor: Actor
+    ) -> dict[str, Any]:
+        """Keeps the plan and, where part of it was merged, that part as an adapter of its own."""
+        result = {"notes": [], **result, "method": METHODS.get(recipe.method).title}
+        together = list(result.pop("stand_ins", {}))
+        if together:
+            parents = [self._gallery.get(i) for i in together]
+            entry = self._add(recipe, parents, title, result["notes"], out, actor)
+            result["merged"] = {"id": entry.id, "sources": together}
+            titles = {s.id: self._gallery.get(s.id).title for s in recipe.active}
+            result["notes"] = [*result["notes"], who_answers(titles, together)]
         self._keep(recipe, result, None)
         return {
             **result,
             "recipe_id": recipe.id,
             "adapter_id": None,
             "entry": None,
-            "notes": [],
+            "notes": [] if result.get("scheduled") else result["notes"],
             "existed": False,
         }
 
-    def _keep_merged(
-        self, recipe: Recipe, result: dict[str, Any], out: Path, title: str, actor: Actor
-    ) -> dict[str, Any]:
-        parents = [self._gallery.get(s.id) for s in recipe.active]
+    def _add(
+        self,
+        recipe: Recipe,
+        parents: list[Entry],
+        title: str,
+        notes: list[str],
+        out: Path,
+        actor: Actor,
+    ) -> Entry:
+        """The adapter at `out` in the gallery."""
         cards = [parent.card() for parent in parents]
-        adapter = canonical.read(out, composed_card(recipe, cards, title, result["notes"]))
-        existed = self._gallery.has(self._gallery.id_for(adapter.id, actor.sub))
-        entry = self._gallery.add(
-            adapter,
+        return self._gallery.add(
+            canonical.read(out, composed_card(recipe, cards, title, notes)),
             owner=actor.sub,
             recipe=recipe.id,
             kind="composed",
             visibility=_visibility(parents, actor),
             allowance=self._access.allowance(actor),
         )
+
+    def _keep_merged(
+        self, recipe: Recipe, result: dict[str, Any], out: Path, title: str, actor: Actor
+    ) -> dict[str, Any]:
+        parents = [self._gallery.get(s.id) for s in recipe.active]
+        content = canonical.read(out).id
+        existed = self._gallery.has(self._gallery.id_for(content, actor.sub))
+        entry = self._add(recipe, parents, title, result["notes"], out, actor)
         if existed:
             note = f"The result equals '{entry.title}', which is in the gallery already."
             result = {**result, "notes": [*result["notes"], note]}
-        made = {"sha256": adapter.id, **result.pop("fingerprint")}
+        made = {"sha256": content, **result.pop("fingerprint")}
         self._keep(recipe, result, entry, made)
         return {
-            **result,
+            **_brief(result),
             "recipe_id": recipe.id,
             "adapter_id": entry.id,
             "entry": self._access.told(entry.to_dict(), actor),
@@ -198,6 +230,11 @@ class Composer:
             }
         whole = replace(recipe, about=about)
         self._gallery.put_recipe(recipe.id, whole.to_yaml(), result, entry and entry.id)
+
+
+def _brief(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of a result: the shares of its units are for the map alone."""
+    return {name: value for name, value in result.items() if name != "shares"}
 
 
 def _visibility(parents: list[Entry], actor: Actor) -> Visibility:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -71,22 +72,27 @@ def export_routed(gallery: Seen, recipe: Recipe, plan: Routed, embedder: str, fo
     name = f"{plan.rule}-{recipe.id[:8]}"
     with TemporaryDirectory(dir=folder) as scratch:
         home = Path(scratch) / name
-        sources = {s.id: gallery.adapter(s.id) for s in recipe.active}
+        sources = {i: gallery.adapter(i) for i in plan.answerers}
         if plan.rule == "fusion":
             sources = _same_rank(sources, plan.weights)
         fixed = plan.rule == "mixture" and not plan.needs_retrieval
         if fixed:
             save_adapter(_as_one(plan, sources), home / "merged")
-        facts = []
+        places = {
+            i: f"adapters/{slug(adapter.card.title, 'adapter')}-{i[:8]}"
+            for i, adapter in sources.items()
+        }
         for adapter_id, adapter in sources.items():
-            place = f"adapters/{slug(adapter.card.title, 'adapter')}-{adapter_id[:8]}"
-            save_adapter(adapter, home / place)
+            save_adapter(adapter, home / places[adapter_id])
+        facts = []
+        for adapter_id in plan.weights:
             vector = gallery.vector(adapter_id)
             facts.append(
                 {
-                    "folder": place,
-                    "weight": plan.weights[adapter_id],
+                    "folder": places[plan.stand_ins.get(adapter_id, adapter_id)],
+                    "weight": plan.strength(adapter_id),
                     "vector": None if vector is None else [round(float(v), 6) for v in vector],
+                    "task": gallery.get(adapter_id).title,
                 }
             )
         routing = {
@@ -101,7 +107,7 @@ def export_routed(gallery: Seen, recipe: Recipe, plan: Routed, embedder: str, fo
         script = (assets_dir() / "export" / "run.py").read_text(encoding="utf-8")
         (home / "run.py").write_text(script, encoding="utf-8")
         (home / "README.md").write_text(
-            _routed_readme(plan, sources.values(), fixed), encoding="utf-8"
+            _routed_readme(plan, sources, facts, fixed), encoding="utf-8"
         )
         return zipped(home, folder / f"{name}.zip")
 
@@ -134,9 +140,17 @@ def _as_one(plan: Routed, sources: dict[str, Adapter]) -> Adapter:
     return replace(merged.adapter, card=replace(merged.adapter.card, title=f"Mixture of {names}"))
 
 
-def _routed_readme(plan: Routed, sources: Iterable[Adapter], fixed: bool) -> str:
+def _routed_readme(
+    plan: Routed, sources: Mapping[str, Adapter], facts: Sequence[Mapping[str, Any]], fixed: bool
+) -> str:
     method = METHODS.get(plan.rule)
-    names = "\n".join(f"- {a.card.title}" for a in sources)
+    tasks = {i: fact["task"] for i, fact in zip(plan.weights, facts, strict=True)}
+
+    def line(name: str, adapter: Adapter) -> str:
+        together = ", ".join(tasks[i] for i in tasks if plan.stand_ins.get(i) == name)
+        return f"- {adapter.card.title}" + (f" (merged: {together})" if together else "")
+
+    names = "\n".join(line(name, adapter) for name, adapter in sources.items())
     one = (
         "Every adapter always answers, so the mixture equals one adapter: `merged/`, for PEFT.\n\n"
         if fixed

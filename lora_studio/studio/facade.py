@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from uuid import uuid4
 
 from lora_studio.compare import MAX_PROMPTS
 from lora_studio.composition import Recipe
@@ -20,6 +19,7 @@ from lora_studio.studio.grids import Grids
 from lora_studio.studio.janitor import Janitor
 from lora_studio.studio.permissions import Actor
 from lora_studio.studio.recipe_desk import RecipeDesk
+from lora_studio.studio.unit_map import cluster_units
 from lora_studio.worker.job import Job, Worker
 from lora_studio.worker.local import LocalWorker
 
@@ -153,33 +153,24 @@ class Studio(RecipeDesk):
         gauge: str = "raw",
         seed: int = 0,
         *,
+        result: str = "",
         actor: Actor | None = None,
     ) -> Flow:
-        """Clusters rank units and lays them out; result as `tasks.cluster_units`, plus path."""
+        """Clusters rank units and lays them out; result as `tasks.cluster_units`, plus path.
+
+        Args:
+            result: id of a composition whose units are shown among them, with whose they are.
+        """
         who = self._access.actor(actor)
         entries = [self._access.entry(str(s["id"]), who) for s in sources]
-        out = self.scratch / "maps" / f"{uuid4().hex}.bin"
-        out.parent.mkdir(parents=True, exist_ok=True)
-        args = {
-            "sources": [
-                {"id": e.id, "weight": s.get("weight", 1.0)}
-                for e, s in zip(entries, sources, strict=True)
-            ],
-            "blobs": {e.id: str(self.gallery.blob_path(e.id)) for e in entries},
-            "module": module,
-            "k": k,
-            "basis": basis,
-            "gauge": gauge,
-            "seed": seed,
-            "out": str(out),
-        }
-
-        def steps(flow: Flow) -> Steps:
-            result = yield from flow.run(Job("cluster_units", args, "light"))
-            named = [{"id": e.id, "title": e.title} for e in entries]
-            return {**result, "adapters": named, "path": str(out)}
-
-        return self._flow(who, steps)
+        weights = [s.get("weight", 1.0) for s in sources]
+        weighted = list(zip(entries, weights, strict=True))
+        made = self._access.entry(result, who) if result else None
+        wish = {"module": module, "k": k, "basis": basis, "gauge": gauge, "seed": seed}
+        folder = self.scratch / "maps"
+        return self._flow(
+            who, lambda flow: cluster_units(flow, self.gallery, weighted, made, wish, folder)
+        )
 
     def plan_composition(self, recipe: Mapping[str, Any], *, actor: Actor | None = None) -> Flow:
         """The dry run: rank, size, cosine to each source, cancellation, warnings."""

@@ -114,6 +114,17 @@ def test_sources_of(session: Session | None) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
+def shown_of(session: Session | None, studio: Any) -> str:
+    """The composition whose units are wanted on the map; "" for none, or one that is gone."""
+    shown = (session or {}).get("shown")
+    if not shown or not isinstance(shown, str):
+        return ""
+    try:
+        return str(studio.get_adapter(shown)["id"])
+    except LoraStudioError:
+        return ""
+
+
 def session_from_recipe(studio: Any, recipe_id: str) -> dict[str, Any]:
     """The session that shows a saved recipe again: its basket, its method, its result."""
     found = studio.get_recipe(recipe_id)

@@ -12,13 +12,14 @@ from lora_studio.composition.merging.modules import (
     merge_modules,
     modules_of,
     stacks_of,
+    taking_part,
 )
 from lora_studio.composition.merging.params import AutoScale, Scale
 from lora_studio.composition.method import Help, Inputs, Range, method
 from lora_studio.composition.plan import Merged
 from lora_studio.composition.scale import apply_scale
 from lora_studio.errors import InvalidRequest
-from lora_studio.rank_units import UnitPool, cluster, pool_units
+from lora_studio.rank_units import Clustering, UnitPool, cluster, pool_units
 from lora_studio.rank_units.apart import cluster_apart, without_copies
 from lora_studio.rank_units.centroid import centroids
 from lora_studio.rank_units.counts import curve, elbow, shared_out
@@ -77,6 +78,7 @@ def lego(
         return without_copies(pool, copies) if copies < 1 else pool
 
     counts, notes = ({}, "") if allot == "even" else _counted(inputs, pooled, allot, rank)
+    shares: dict[str, np.ndarray] = {}
 
     def merge(stack: Stack) -> tuple[np.ndarray, np.ndarray]:
         pool = pooled(stack)
@@ -88,11 +90,21 @@ def lego(
                 f"clusters. Set rank to {largest} or more, or switch apart off."
             )
         found = (cluster_apart if apart else cluster)(pool, k, inputs.seed)
+        shares[stack.name] = _shares(inputs, stack.name, pool, found)
         a, b = centroids(pool, found, centroid, norm)
         return a, np.float32(np.sqrt(np.mean(pool.ranks) / found.k)) * b.T
 
     adapter, said = apply_scale(merge_modules(inputs, merge), inputs, scale, auto_scale)
-    return Merged(adapter, (*([notes] if notes else []), *said))
+    return Merged(adapter, (*([notes] if notes else []), *said), shares)
+
+
+def _shares(inputs: Inputs, name: str, pool: UnitPool, found: Clustering) -> np.ndarray:
+    """(adapters as given, k): whose the energy of a cluster's members is."""
+    places = [i for i in taking_part(inputs) if name in inputs.adapters[i].factors]
+    shares = np.zeros((len(inputs.adapters), found.k), np.float32)
+    np.add.at(shares, (np.array(places)[pool.owner], found.labels), pool.energy**2)
+    total = shares.sum(0)
+    return np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
 
 
 def _counted(

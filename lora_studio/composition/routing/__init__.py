@@ -4,4 +4,5 @@ from lora_studio.composition.routing import (  # noqa: F401  (order is the order
     selection,
     mixture,
     fusion,
+    merge_rest,
 )

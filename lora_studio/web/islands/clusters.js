@@ -2,11 +2,14 @@
 
 import { fixed, h, percent, swap, table } from "./dom.js";
 import { hueOf } from "./state.js";
+import { RESULT, isResult, sharesText } from "./owners.js";
 import { shorten } from "./plot.js";
 
 const UNITS_SHOWN = 300;
 
 function mark(place) {
+  if (place === RESULT)
+    return h("span", { class: "ls-ringed", "aria-hidden": "true" }, h("span"));
   return h("span", {
     class: `ls-mark ls-mark-${place < 0 ? "rest" : place % 6}`,
     vars: { "--ls-hue": place < 0 ? "var(--ls-hue-rest)" : `var(--ls-hue-${place + 1})` },
@@ -123,8 +126,10 @@ export function clusterTable(value, places, selected, choose) {
 
 export function unitTable(node, points, value, lit) {
   const rows = [];
-  for (let i = 0; i < points.n && rows.length < UNITS_SHOWN; i += 1) {
-    if (!lit || lit[i]) rows.push(i);
+  for (const wanted of value.result ? [true, false] : [false]) {
+    for (let i = 0; i < points.n && rows.length < UNITS_SHOWN; i += 1) {
+      if ((!lit || lit[i]) && isResult(points, i) === wanted) rows.push(i);
+    }
   }
   swap(
     node,
@@ -136,8 +141,8 @@ export function unitTable(node, points, value, lit) {
         : `The first ${rows.length} of ${points.n} units. Choose a cluster to see its own.`,
     ),
     table(
-      ["Adapter", "Module", "Unit", "Energy", "Cluster"],
-      2,
+      [...(value.result ? ["Adapter", "Owned by"] : ["Adapter"]), "Module", "Unit", "Energy", "Cluster"],
+      value.result ? 3 : 2,
       h(
         "tbody",
         null,
@@ -146,6 +151,9 @@ export function unitTable(node, points, value, lit) {
             "tr",
             null,
             h("td", null, adapterTitle(value, points.adapter[i])),
+            value.result
+              ? h("td", null, isResult(points, i) ? sharesText(value, points, i) : "")
+              : null,
             h("td", { class: "ls-mono" }, moduleName(value, points.module[i])),
             h("td", { class: "ls-right" }, String(points.unit[i])),
             h("td", { class: "ls-right" }, percent(points.energy[i])),
@@ -157,8 +165,11 @@ export function unitTable(node, points, value, lit) {
   );
 }
 
-export const adapterTitle = (value, place) =>
-  ((value.adapters || [])[place] || { title: "?" }).title;
+export function adapterTitle(value, place) {
+  const adapters = value.adapters || [];
+  if (value.result && place === adapters.length) return `Result: ${value.result.title}`;
+  return (adapters[place] || { title: "?" }).title;
+}
 
 export function moduleName(value, place) {
   return shorten((value.all_modules || [])[place] || value.module || "?", 40);

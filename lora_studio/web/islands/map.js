@@ -8,13 +8,16 @@ import {
   sameCluster,
   unitTable,
 } from "./clusters.js";
-import { button, empty, fixed, h, icon, percent, swap } from "./dom.js";
+import { button, empty, h, percent, swap } from "./dom.js";
 import { listenTo } from "./gestures.js";
 import { HUES, clusterOf, grouping, litBy } from "./groups.js";
+import { sharedSeed, summary } from "./map_notes.js";
+import { mapTools } from "./map_tools.js";
 import { address } from "./net.js";
+import { composed, isResult, owner, resultKey, shareBar, sharesOf, sharesText } from "./owners.js";
 import { Plot } from "./plot.js";
 import { readPoints } from "./points.js";
-import { openTab, session, subscribe } from "./state.js";
+import { openTab, session, subscribe, update } from "./state.js";
 
 const LABEL =
   "Map of rank units. Arrows move between units, Enter chooses a cluster, brackets change cluster.";
@@ -28,6 +31,7 @@ function colours(host) {
   return {
     hues: Array.from({ length: HUES }, (_, place) => read(`--ls-hue-${place + 1}`)),
     rest: read("--ls-hue-rest"),
+    ground: read("--ls-canvas"),
     line: read("--ls-line"),
     label: read("--ls-ink-soft"),
     text: read("--ls-ink"),
@@ -37,35 +41,17 @@ function colours(host) {
 
 async function fetchPoints(value) {
   const response = await fetch(address(`files/map/${encodeURIComponent(value.file)}`));
-  if (response.ok) return readPoints(await response.arrayBuffer(), value.n);
+  const made = value.result ? value.result.n : 0;
+  if (response.ok)
+    return readPoints(await response.arrayBuffer(), value.n, value.adapters.length, made);
   const { error } = await response.json().catch(() => ({}));
   throw new Error(error || "The map did not load. Cluster again.");
-}
-
-function sharedSeed(shared) {
-  if (!shared || !shared.warning) return null;
-  const score = h("span", { class: "ls-quiet" }, ` (score ${fixed(shared.score)})`);
-  return h(
-    "p",
-    { class: "ls-note is-warn ls-caveat" },
-    icon("warn"),
-    h("span", null, shared.warning, score),
-  );
-}
-
-function summary({ points, value }) {
-  const axes = Number.isFinite(value.explained)
-    ? `; the two axes show ${percent(value.explained)} of the variance`
-    : "";
-  return (
-    `${points.n} units, up to ${value.k} clusters a module${axes}. Clusters are numbered by ` +
-    "falling energy in their module. Distances between far groups mean little."
-  );
 }
 
 export function mount({ host, props, trigger, watch }) {
   const view = { value: null, points: null, by: "cluster", selected: null, focus: -1 };
   let table = false;
+  let showing = false;
   let asked = "";
   let received = null;
   const canvas = h("canvas", {
@@ -81,8 +67,6 @@ export function mount({ host, props, trigger, watch }) {
   const units = h("div", { class: "ls-unit-table", hidden: true });
   const caveat = h("div");
   const stage = h("div", { class: "ls-stage" }, canvas, card, units);
-  const main = h("div", { class: "ls-map-main" }, tools(), stage, said);
-  const body = h("div", { class: "ls-map-body" }, main, side);
   const paint = () => plot.draw(colours(host));
 
   function zoom(factor, x, y) {
@@ -90,44 +74,39 @@ export function mount({ host, props, trigger, watch }) {
     paint();
   }
 
-  function tools() {
-    const choose = (value) => {
-      view.by = value;
-      light(null, -1);
-      recolour();
-    };
-    const choice = (value, label) => {
-      const input = { type: "radio", name: "ls-map-by", checked: view.by === value };
-      return h(
-        "label",
-        { class: "ls-segment" },
-        h("input", { ...input, onchange: () => choose(value) }),
-        h("span", null, label),
-      );
-    };
-    const flip = () => {
-      table = !table;
-      tableButton.setAttribute("aria-pressed", String(table));
-      tableButton.classList.toggle("is-on", table);
+  function colourBy(by) {
+    view.by = by;
+    light(null, -1);
+    recolour();
+  }
+
+  const tools = mapTools({
+    zoom: (factor) => zoom(factor),
+    choose: colourBy,
+    flip: (on) => {
+      table = on;
       canvas.hidden = table;
       units.hidden = !table;
       render();
-    };
-    const tableButton = button("Table", { "aria-pressed": "false", onclick: flip }, "table");
-    const group = { class: "ls-segments", role: "radiogroup", "aria-label": "Colour by" };
-    const zoomer = (label, name, factor) =>
-      button(label, { kind: "icon", "aria-label": name, onclick: () => zoom(factor) });
-    return h(
-      "div",
-      { class: "ls-map-tools" },
-      h("span", { class: "ls-label" }, "Colour by"),
-      h("div", group, choice("cluster", "Cluster"), choice("adapter", "Adapter")),
-      h("span", { class: "ls-grow" }),
-      tableButton,
-      zoomer("−", "Zoom out", 1 / 1.5),
-      zoomer("+", "Zoom in", 1.5),
-    );
-  }
+    },
+    show: (on) => {
+      showing = on;
+      if (on) view.by = "adapter"; // whose the units are is what one wants to see
+      tools.colour(view.by);
+      ask();
+    },
+  });
+
+  const main = h("div", { class: "ls-map-main" }, tools.node, stage, said);
+  const body = h("div", { class: "ls-map-body" }, main, side);
+
+  const hueAt = (source) => {
+    const { id } = view.value.adapters[source] || {};
+    const place = session.basket.findIndex((row) => row.id === id);
+    return place < HUES ? place : -1;
+  };
+  plot.slices = (index) =>
+    sharesOf(view.points, index).map(([source, share]) => [hueAt(source), share]);
 
   function recolour() {
     if (!view.points) return;
@@ -151,6 +130,7 @@ export function mount({ host, props, trigger, watch }) {
     swap(
       side,
       legend(view.legend, view.focus, focus),
+      resultKey(view.value, view.points),
       clusterTable(view.value, view.places, view.selected, choose),
       h("p", { class: "ls-help" }, summary(view)),
     );
@@ -187,9 +167,15 @@ export function mount({ host, props, trigger, watch }) {
       `unit ${points.unit[index]} · cluster ${points.cluster[index] + 1} · energy ${percent(points.energy[index])}`,
     ];
     const code = h("span", { class: "ls-mono" }, lines[1]);
-    swap(card, h("strong", null, lines[0]), code, h("span", null, lines[2]));
+    const parts = [h("strong", null, lines[0]), code, h("span", null, lines[2])];
+    if (isResult(points, index)) {
+      lines.push(`owned by ${sharesText(value, points, index) || "nobody"}`);
+      parts.push(shareBar(value, points, index), h("span", null, lines[3]));
+    }
+    swap(card, ...parts);
     card.style.left = `${Math.min(x + 12, plot.width - 220)}px`;
-    card.style.top = `${y > plot.height - 90 ? y - 84 : y + 12}px`;
+    const tall = card.offsetHeight;
+    card.style.top = `${y + 16 + tall > plot.height ? Math.max(4, y - tall - 16) : y + 16}px`;
     if (announce) said.textContent = lines.join(", ");
   }
 
@@ -225,13 +211,25 @@ export function mount({ host, props, trigger, watch }) {
       fail(error.message);
       return;
     }
+    const rows = []; // points of the result, in the order of their shares
+    view.points.row.forEach((row, i) => row >= 0 && rows.push(i));
     swap(caveat, sharedSeed(value.shared_seed));
     if (!body.isConnected) swap(host, caveat, body);
     plot.show(view.points, value.modules || []);
+    plot.strength = Float32Array.from(
+      { length: value.result ? value.result.n : 0 },
+      (_, row) => owner(view.points, rows[row]).share,
+    );
     plot.resize();
     recolour();
     host.dataset.ready = String(value.n);
-    window.studioMap = { point: (index) => plot.screen(index), n: value.n };
+    host.dataset.result = value.result ? String(value.result.n) : "";
+    window.studioMap = { point: (index) => plot.screen(index), n: value.n, result: rows };
+    if (showing && session.shown && !value.result) {
+      showing = false;
+      said.textContent = "That composition is no longer in the gallery.";
+      ask();
+    }
   }
 
   function fail(text) {
@@ -243,7 +241,18 @@ export function mount({ host, props, trigger, watch }) {
   }
 
   const key = () =>
-    JSON.stringify(session.basket.filter((row) => row.enabled).map((row) => [row.id, row.weight]));
+    JSON.stringify([
+      session.shown,
+      ...session.basket.filter((row) => row.enabled).map((row) => [row.id, row.weight]),
+    ]);
+
+  // Which composition the map is to show; the page reads it when the map is clustered.
+  function settleResult() {
+    const made = composed();
+    tools.offer(made, showing);
+    const shown = showing && made ? made.adapter_id : "";
+    if ((session.shown || "") !== shown) update({ shown });
+  }
 
   function nothingPicked() {
     asked = "";
@@ -258,6 +267,7 @@ export function mount({ host, props, trigger, watch }) {
       nothingPicked();
       return;
     }
+    settleResult();
     if (key() !== asked) {
       asked = key();
       setTimeout(() => trigger("cluster"), 30);

@@ -103,7 +103,9 @@ function routed(plan) {
     h(
       "p",
       { class: "ls-note" },
-      "A routed plan: the sources stay as they are and are weighed while the model runs. Nothing is merged, so there is no rank or size to predict.",
+      plan.tries
+        ? "A routed plan: which adapters are merged and which stay as they are is tried out on the base model when it is composed."
+        : "A routed plan: the sources stay as they are and are weighed while the model runs. Nothing is merged, so there is no rank or size to predict.",
     ),
     (plan.warnings || []).map(warning),
   ];

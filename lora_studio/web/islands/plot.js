@@ -1,5 +1,7 @@
 // Draws points on a canvas and finds the one under the pointer. Hue and shape both name the group.
 
+import { isResult } from "./owners.js";
+
 const PAD = 14;
 const REACH = 14; // pixels within which a point is hit
 
@@ -31,6 +33,8 @@ export class Plot {
     this.tiles = [];
     this.group = null; // per point: place of its group, -1 for the rest
     this.lit = null; // per point: 1 if it is not dimmed; null lights all
+    this.strength = null; // per point of the result: how much of it its owner has, 0 .. 1
+    this.slices = null; // of a point of the result: [[place of the hue, share], ...]
     this.cursor = -1;
     this.view = { scale: 1, x: 0, y: 0 };
   }
@@ -73,6 +77,7 @@ export class Plot {
     const dense = crowd * Math.min(1, Math.max(0.5, room));
     const buckets = new Map(); // "lit group" -> points; dimmed ones are drawn first
     for (let i = 0; i < this.points.n; i += 1) {
+      if (isResult(this.points, i)) continue;
       const key = (this.lit && !this.lit[i] ? 0 : 100) + this.group[i];
       if (!buckets.has(key)) buckets.set(key, []);
       buckets.get(key).push(i);
@@ -96,8 +101,35 @@ export class Plot {
       }
       context.fill();
     }
+    this.drawResult(style, dense);
     context.globalAlpha = 1;
     this.drawCursor(style);
+  }
+
+  // Units of the result lie on top, ringed, in the hue of their group, faint where little is owned.
+  drawResult(style, dense) {
+    const { context, points } = this;
+    if (!points.shares.length) return;
+    for (let i = 0; i < points.n; i += 1) {
+      if (!isResult(points, i)) continue;
+      const [x, y] = this.screen(i);
+      if (x < -12 || y < -12 || x > this.width + 12 || y > this.height + 12) continue;
+      const bright = !this.lit || this.lit[i] ? 1 : 0.15;
+      const key = this.group[i];
+      const size = dense * (3.5 + 4 * Math.sqrt(Math.min(points.energy[i], 2)));
+      context.beginPath();
+      trace(context, key < 0 ? 0 : key % 6, x, y, size);
+      context.globalAlpha = bright;
+      context.fillStyle = style.ground;
+      context.fill();
+      context.globalAlpha = bright * (0.2 + 0.8 * this.strength[points.row[i]]);
+      context.fillStyle = key < 0 ? style.rest : style.hues[key];
+      context.fill();
+      context.globalAlpha = bright * 0.9;
+      context.lineWidth = 1.5;
+      context.strokeStyle = style.text;
+      context.stroke();
+    }
   }
 
   drawTiles(style) {
@@ -125,11 +157,34 @@ export class Plot {
   drawCursor(style) {
     if (this.cursor < 0) return;
     const [x, y] = this.screen(this.cursor);
+    const pie = isResult(this.points, this.cursor) && this.slices;
+    const radius = pie ? 12 : 9;
+    if (pie) this.drawPie(style, x, y, radius, this.slices(this.cursor));
     this.context.strokeStyle = style.text;
     this.context.lineWidth = 2;
     this.context.beginPath();
-    this.context.arc(x, y, 9, 0, 2 * Math.PI);
+    this.context.arc(x, y, radius, 0, 2 * Math.PI);
     this.context.stroke();
+  }
+
+  // Shares as a pie from the top, clockwise; what is nobody's stays the colour of the ground.
+  drawPie(style, x, y, radius, slices) {
+    const { context } = this;
+    const wedge = (from, to, colour) => {
+      context.fillStyle = colour;
+      context.beginPath();
+      context.moveTo(x, y);
+      context.arc(x, y, radius, from, to);
+      context.closePath();
+      context.fill();
+    };
+    wedge(0, 2 * Math.PI, style.ground);
+    let from = -Math.PI / 2;
+    for (const [place, share] of slices) {
+      const to = from + 2 * Math.PI * share;
+      wedge(from, to, place < 0 ? style.rest : style.hues[place]);
+      from = to;
+    }
   }
 
   nearest(px, py) {
@@ -146,14 +201,15 @@ export class Plot {
     return best;
   }
 
-  // The nearest point to the cursor in a direction, within 45 degrees of it.
+  // The nearest point to the cursor in a direction, within 45 degrees of it, of those that are lit.
   step(dx, dy) {
     if (!this.points) return -1;
-    if (this.cursor < 0) return 0;
+    if (this.cursor < 0) return this.lit ? this.lit.indexOf(1) : 0;
     const [x0, y0] = this.screen(this.cursor);
     let best = this.cursor;
     let least = Infinity;
     for (let i = 0; i < this.points.n; i += 1) {
+      if (this.lit && !this.lit[i]) continue;
       const [x, y] = this.screen(i);
       const along = (x - x0) * dx + (y - y0) * dy;
       const across = Math.abs((x - x0) * dy) + Math.abs((y - y0) * dx);

@@ -10,8 +10,11 @@ const FIELDS = [
   ["unit", Uint16Array],
 ];
 
-export function readPoints(buffer, n) {
-  const expected = n * FIELDS.reduce((sum, [, kind]) => sum + kind.BYTES_PER_ELEMENT, 0);
+// `made` units of a composition come with a byte per source, 255 = all of the unit; `row` tells
+// which of them a point is, -1 for the units of the sources themselves.
+export function readPoints(buffer, n, sources, made) {
+  const each = FIELDS.reduce((sum, [, kind]) => sum + kind.BYTES_PER_ELEMENT, 0);
+  const expected = n * each + made * sources;
   if (buffer.byteLength !== expected)
     throw new Error("The map file is damaged. Cluster again to draw it.");
   const points = { n };
@@ -20,6 +23,10 @@ export function readPoints(buffer, n) {
     points[name] = new Kind(buffer.slice(offset, offset + n * Kind.BYTES_PER_ELEMENT));
     offset += n * Kind.BYTES_PER_ELEMENT;
   }
+  points.sources = sources;
+  points.shares = new Uint8Array(buffer.slice(offset));
+  let row = 0;
+  points.row = Int32Array.from(points.adapter, (adapter) => (adapter < sources ? -1 : row++));
   return points;
 }
 

@@ -10,7 +10,7 @@ import gradio as gr
 from lora_studio.errors import InvalidRequest
 from lora_studio.web.island import island
 from lora_studio.web.jobs import State, state
-from lora_studio.web.session import sources_of
+from lora_studio.web.session import shown_of, sources_of
 
 if TYPE_CHECKING:
     from lora_studio.web.app import Page
@@ -43,7 +43,9 @@ def build(page: Page) -> None:
             sources = [{"id": s["id"], "weight": s["weight"]} for s in sources_of(session)]
             if not sources:
                 raise InvalidRequest("Pick adapters in the gallery to see their units.")
-            return page.seat(request).cluster_units(sources, module or ALL, int(k), basis, gauge)
+            seat = page.seat(request)
+            made = shown_of(session, seat)
+            return seat.cluster_units(sources, module or ALL, int(k), basis, gauge, result=made)
 
         for job_state, payload in page.jobs.stream(request, "map", submit):
             done = (payload or {}).get("result")

@@ -15,25 +15,33 @@ from lora_studio.rank_units import (
     Clustering,
     UnitPool,
     cluster,
+    joined,
     layout,
     pool_units,
     shared_seed,
 )
 from lora_studio.worker.job import JobContext
 from lora_studio.worker.tasks.blobs import Blobs
+from lora_studio.worker.tasks.result_units import nobody, owners, with_result
 
 MAX_LISTED = 60
 
 
 def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     """args: sources [{id, weight}], blobs, module ("" = all), k (0 = largest source rank), basis,
-    gauge, seed, out (.bin to write).
+    gauge, seed, out (.bin to write), result (None, or a composition to show among them: {id,
+    shares as `composition.shares.packed` or none, of [ids of the adapters they are about]}).
 
-    The file holds, one array after another: float32 x, y (0..1), energy (0..1); uint16 cluster,
-    adapter, module, unit. Clusters are numbered by falling energy within their module.
+    The file holds, one array after another: float32 x, y (0..1), energy (1 = the strongest source
+    unit of the module); uint16 cluster, adapter, module, unit; then, of the units of the result
+    alone, whose adapter is the number of sources, uint8 (units, sources) shares, 255 = all.
+    Clusters are of the source units and numbered by falling energy within their module.
     """
     blobs = Blobs(args["blobs"], ctx)
     adapters = [blobs(s["id"]) for s in args["sources"]]
+    made = args.get("result")
+    result = blobs(made["id"]) if made else None
+    owned = owners(adapters, result, args) if result else nobody
     weights = [float(s.get("weight", 1.0)) or 1.0 for s in args["sources"]]
     if not adapters:
         raise InvalidRequest("Choose at least one adapter to see its units.")
@@ -50,10 +58,15 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
         largest = max(largest, len(pool))
         k = min(int(args["k"]) or max(pool.ranks), len(pool))
         clustering = _by_energy(pool, cluster(pool, k, int(args["seed"])))
-        places, share = layout(pool, clustering)
-        explained.append(share)
-        parts.append(_points(pool, clustering, places, tiles[position], every.index(name)))
         rows += _table(pool, clustering, name, args["sources"])
+        sources = len(pool)
+        if result and name in result.factors:
+            pool = with_result(pool, factors, weights, result.factors[name], args)
+            clustering = joined(pool, clustering)
+        places, share = layout(pool, clustering, sources)
+        explained.append(share)
+        points = _points(pool, clustering, places, tiles[position], every.index(name), sources)
+        parts.append({**points, "shares": owned(name, pool.only(np.arange(sources, len(pool))))})
     _write(Path(args["out"]), parts)
     rows.sort(key=lambda row: -row["energy"])
     score = shared_seed(adapters, chosen)
@@ -68,6 +81,7 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
         "max_k": largest,
         "module": args.get("module", ""),
         "explained": float(np.mean(explained)),
+        "result": made and {"id": made["id"], "n": sum(len(p["shares"]) for p in parts)},
         "shared_seed": {
             "score": score,
             "warning": SHARED_SEED_WARNING if score > SHARED_SEED else None,
@@ -83,12 +97,17 @@ def _by_energy(pool: UnitPool, clustering: Clustering) -> Clustering:
 
 
 def _points(
-    pool: UnitPool, clustering: Clustering, places: np.ndarray, tile: dict[str, float], module: int
+    pool: UnitPool,
+    clustering: Clustering,
+    places: np.ndarray,
+    tile: dict[str, float],
+    module: int,
+    sources: int,
 ) -> dict[str, np.ndarray]:
     inset = 0.08
     x = tile["x"] + tile["w"] * (inset + (1 - 2 * inset) * places[:, 0])
     y = tile["y"] + tile["h"] * (inset + (1 - 2 * inset) * places[:, 1])
-    strongest = float(pool.energy.max()) or 1.0
+    strongest = float(pool.energy[:sources].max()) or 1.0
     return {
         "x": x.astype("<f4"),
         "y": y.astype("<f4"),
@@ -154,6 +173,6 @@ def _natural(name: str) -> list[tuple[int, int | str]]:
 
 
 def _write(path: Path, parts: list[dict[str, np.ndarray]]) -> None:
-    order = ("x", "y", "energy", "cluster", "adapter", "module", "unit")
-    joined = [np.concatenate([p[name] for p in parts]).tobytes() for name in order]
-    path.write_bytes(b"".join(joined))
+    order = ("x", "y", "energy", "cluster", "adapter", "module", "unit", "shares")
+    whole = [np.concatenate([p[name] for p in parts]).tobytes() for name in order]
+    path.write_bytes(b"".join(whole))

@@ -7,11 +7,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from lora_studio.composition import Recipe, Routed, Scheduled, choose_units, run_recipe
+from lora_studio.adapter import Adapter
+from lora_studio.composition import (
+    METHODS,
+    Plan,
+    Recipe,
+    Routed,
+    Scheduled,
+    choose_units,
+    run_recipe,
+)
 from lora_studio.composition.cosines import cosines
 from lora_studio.composition.inspection import scheduled_figures
 from lora_studio.composition.probe import ModelProbe
 from lora_studio.composition.replay import fingerprint
+from lora_studio.composition.shares import packed
 from lora_studio.errors import Cancelled, LoraStudioError
 from lora_studio.formats import canonical
 from lora_studio.gallery.failures import storage_errors
@@ -24,33 +34,55 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     max_rows and samples {id: [prompt]}.
 
     Returns {routed} for a plan that is carried out at run time (with the figures of a schedule if
-    it is one), else {notes, untuned, rank, cosines, fingerprint}; the adapter is at
-    `out`. `untuned` says that tuning was asked for and the base model could not be loaded.
+    it is one; {rule, top_k, notes, untuned, stand_ins} of a routed one, and where part of it was
+    merged also what follows, of that part), else {notes, untuned, rank, cosines, fingerprint,
+    shares as `composition.shares.packed`}; the adapter is at `out`. `untuned` says that tuning was
+    asked for and the base model could not be loaded.
     """
     recipe = Recipe.from_dict(args["recipe"])
     blobs = Blobs(args["blobs"], ctx)
-    probe, excuse = _probe(args, recipe, blobs, ctx) if "base" in args else (None, "")
+    plan, excuse = carry_out(args, recipe, blobs, ctx)
+    if isinstance(plan, Scheduled):
+        return {"routed": True, **scheduled_figures(plan)}
+    facts = {
+        "routed": isinstance(plan, Routed),
+        "notes": [*plan.notes, *([excuse] if excuse else [])],
+        "untuned": bool(excuse),
+    }
+    if isinstance(plan, Routed):
+        facts |= {"rule": plan.rule, "top_k": plan.top_k, "stand_ins": dict(plan.stand_ins)}
+        for adapter in plan.made.values():  # one at most
+            facts |= _write(adapter, args["out"], recipe, blobs, ctx)
+        return facts
+    facts |= _write(plan.adapter, args["out"], recipe, blobs, ctx)
+    shares = packed(plan.shares, plan.adapter.ranks, len(recipe.active))
+    return {**facts, "shares": shares}
+
+
+def carry_out(
+    args: dict[str, Any], recipe: Recipe, blobs: Blobs, ctx: JobContext
+) -> tuple[Plan, str]:
+    """The plan of a recipe, and why it could not be tuned on the base model if that was asked."""
+    tunes = "base" in args and METHODS.get(recipe.method).tunes(recipe.params)
+    probe, excuse = _probe(args, recipe, blobs, ctx) if tunes else (None, "")
     family = str(args.get("family", ""))
     plan = run_recipe(
         recipe, blobs, probe=probe, progress=blobs.progress, family=family, stream=probe is None
     )
-    if isinstance(plan, Scheduled):
-        return {"routed": True, **scheduled_figures(plan)}
-    if isinstance(plan, Routed):
-        return {"routed": True, "rule": plan.rule, "top_k": plan.top_k}
+    return plan, excuse
+
+
+def _write(
+    adapter: Adapter, out: str, recipe: Recipe, blobs: Blobs, ctx: JobContext
+) -> dict[str, Any]:
+    """{rank, fingerprint, cosines} of an adapter that is written to `out`, and may be made there."""
     ctx.check()
     with storage_errors():
-        canonical.write(plan.adapter, args["out"])
-    merged = canonical.read(args["out"])
+        canonical.write(adapter, out)
+    merged = canonical.read(out)
     found = cosines(merged, [choose_units(blobs(s.id), s) for s in recipe.active])
-    return {
-        "routed": False,
-        "notes": [*plan.notes, *([excuse] if excuse else [])],
-        "untuned": bool(excuse),
-        "rank": merged.max_rank,
-        "fingerprint": fingerprint(merged),
-        "cosines": {s.id: cosine for s, cosine in zip(recipe.active, found, strict=True)},
-    }
+    named = {s.id: cosine for s, cosine in zip(recipe.active, found, strict=True)}
+    return {"rank": merged.max_rank, "fingerprint": fingerprint(merged), "cosines": named}
 
 
 def _probe(

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
-from lora_studio.composition import Recipe, run_recipe
-from lora_studio.composition.plan import Routed
+from lora_studio.composition import Merged, Recipe, Routed
 from lora_studio.engines.rows import RowPlan, ScoreRow
 from lora_studio.engines.text import TextEngine
 from lora_studio.evaluation.metrics import Rate
-from lora_studio.formats import canonical
 from lora_studio.worker.job import JobContext
 from lora_studio.worker.tasks import compose_adapter
 from lora_studio.worker.tasks.blobs import Blobs
 from lora_studio.worker.tasks.running import engine_for, load_adapters
 
+CELL = "cell"
+"""Name of the merged adapter among those that are resident."""
 PART = 25
 """Prompts between two reports."""
 
@@ -53,18 +52,14 @@ def _plans(
     if not args.get("recipe"):
         return [RowPlan()] * count, {}
     recipe = Recipe.from_dict(args["recipe"])
-    if args.get("similarity"):
-        plan = run_recipe(recipe, Blobs(args["blobs"], ctx))
-        assert isinstance(plan, Routed)
+    plan, excuse = compose_adapter.carry_out(args, recipe, Blobs(args["blobs"], ctx), ctx)
+    if isinstance(plan, Routed):
         load_adapters(engine, args["blobs"], ctx)
+        for name, adapter in plan.made.items():
+            engine.bank.add(name, adapter, keep=args["blobs"].keys())
         rows = [plan.row(near) for near in args["similarity"]]
-        return [RowPlan(row.terms, row.fuse) for row in rows], {}
-    out = Path(ctx.scratch) / f"cell-{recipe.id}.safetensors"
-    try:
-        result = compose_adapter.run({**args, "out": str(out)}, ctx)
-        merged = canonical.read(out)
-        engine.bank.add(merged.id, merged)
-    finally:
-        out.unlink(missing_ok=True)
-    told = {"rank": result["rank"], "notes": result["notes"]}
-    return [RowPlan(((merged.id, 1.0),))] * count, told
+        return [RowPlan(row.terms, row.fuse) for row in rows], {"notes": list(plan.notes)}
+    assert isinstance(plan, Merged)
+    engine.bank.add(CELL, plan.adapter)
+    told = {"rank": plan.adapter.max_rank, "notes": [*plan.notes, *([excuse] if excuse else [])]}
+    return [RowPlan(((CELL, 1.0),))] * count, told

@@ -66,7 +66,8 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     elif isinstance(plan, Scheduled):
         figures |= scheduled_figures(plan)
     else:
-        figures |= {"rule": plan.rule, "top_k": plan.top_k}
+        tries = METHODS.get(recipe.method).tunes(recipe.params)
+        figures |= {"rule": plan.rule, "top_k": plan.top_k, "tries": tries}
     figures["warnings"] = _warnings(recipe, sources, figures)
     return figures
 

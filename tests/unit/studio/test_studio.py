@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from lora_studio.adapter import AdapterCard
+from lora_studio.composition.shares import unpacked
 from lora_studio.errors import InvalidAdapter, InvalidRequest, NotFound
 from lora_studio.formats import load_adapter, save_adapter
 from lora_studio.gallery import Gallery
@@ -138,6 +139,49 @@ def test_the_map_holds_every_unit_once(studio, ids):
     assert result["shared_seed"]["warning"] is None
 
 
+def read_map(result, sources):
+    raw, n = Path(result["path"]).read_bytes(), result["n"]
+    places = np.frombuffer(raw, "<f4", 2 * n)
+    adapter = np.frombuffer(raw, "<u2", n, 12 * n + 2 * n)
+    return places, adapter, np.frombuffer(raw, "u1", offset=20 * n).reshape(-1, sources) / 255
+
+
+@pytest.mark.parametrize(("method", "basis"), [("lego", "raw"), ("lego", "svd"), ("svd", "raw")])
+def test_the_units_of_a_composition_lie_on_the_map_with_whose_they_are(studio, ids, method, basis):
+    made = studio.compose_adapter(recipe(ids, method, rank=5)).result()
+    assert "shares" not in made
+    assert "shares" not in studio.get_recipe(made["recipe_id"])["result"]
+    sources = [{"id": i} for i in ids[::-1]]
+    plain = studio.cluster_units(sources, k=3, basis=basis).result()
+    result = studio.cluster_units(sources, k=3, basis=basis, result=made["adapter_id"]).result()
+    assert plain["result"] is None
+    assert result["result"] == {
+        "id": made["adapter_id"], "n": 5 * 6, "title": made["entry"]["title"]
+    }  # fmt: skip
+    assert result["n"] == plain["n"] + 5 * 6
+    assert result["clusters"] == plain["clusters"]
+    places, adapter, shares = read_map(result, len(ids))
+    assert places.min() >= 0
+    assert places.max() <= 1
+    assert (adapter == len(ids)).sum() == len(shares) == 5 * 6
+    np.testing.assert_allclose(shares.sum(1), 1, atol=0.02)
+    mean = shares.mean(0)
+    assert (mean > 0.1).all()
+
+
+def test_shares_of_a_unit_are_those_its_method_gave(studio, ids):
+    made = studio.compose_adapter(recipe(ids[:2], "lego", rank=4, apart=True)).result()
+    sources = [{"id": i} for i in ids]
+    told = studio.cluster_units(sources, result=made["adapter_id"]).result()
+    _, _, shares = read_map(told, len(ids))
+    assert (shares[:, 2] == 0).all()  # the third took no part
+    wanted = studio.gallery.get_recipe(made["recipe_id"])["result"]["shares"]
+    ranks = studio.gallery.adapter(made["adapter_id"]).ranks
+    known = unpacked(wanted, ranks, 2)
+    first = sorted(known)[0]
+    assert any(np.allclose(shares[i : i + 4, :2], known[first].T) for i in range(0, 24, 4))
+
+
 def test_one_module_can_be_clustered_alone(studio, ids):
     name = "model.layers.1.mlp.down_proj"
     result = studio.cluster_units([{"id": i} for i in ids], module=name, k=0).result()
@@ -247,13 +291,22 @@ def test_a_wrong_request_says_what_is_wrong(studio, ids):
         studio.compare_outputs([" "], []).result()
 
 
-@pytest.mark.parametrize("method", ["mixture", "fusion", "selection"])
+ROUTED = {
+    "mixture": {"top_k": 2},
+    "fusion": {"top_k": 2},
+    "selection": {},
+    "merge_rest": {"rank": 8, "enough": 1.0},
+}
+
+
+@pytest.mark.parametrize("method", ROUTED)
 def test_a_routed_download_runs_by_itself_and_answers_as_the_page_does(
     studio, ids, tmp_path, base, method
 ):
-    wanted = recipe(ids, method, **({} if method == "selection" else {"top_k": 2}))
+    wanted = recipe(ids, method, **ROUTED[method])
     for source, weight in zip(wanted["sources"], (0.6, -0.8, 0.5), strict=True):
         source["weight"] = weight
+    studio.compose_adapter(wanted).result()
     with zipfile.ZipFile(studio.export_routed(wanted)) as archive:
         archive.extractall(tmp_path)
     (folder,) = tmp_path.iterdir()
@@ -270,6 +323,41 @@ def test_a_routed_download_runs_by_itself_and_answers_as_the_page_does(
     columns = [{"kind": "recipe", "recipe": wanted}]
     cells = studio.compare_outputs([prompt], columns, {"max_new_tokens": 8}).result()["cells"]
     assert done.stdout.rstrip().endswith(cells[1]["text"])
+
+
+def test_a_merge_that_routes_the_rest_says_who_is_merged_on_the_page_and_in_the_download(
+    studio, ids, tmp_path
+):
+    wanted = recipe(ids, "merge_rest", rank=8, enough=1.0)
+    with pytest.raises(InvalidRequest, match="do that first"):
+        studio.export_routed(wanted)
+    made = studio.compose_adapter(wanted).result()
+    together = made["merged"]["sources"]
+    assert set(together) < set(ids)
+    part = studio.get_adapter(made["merged"]["id"])
+    assert set(part["parents"]) == set(together)
+    titles = {i: studio.get_adapter(i)["title"] for i in ids}
+    alone = [titles[i] for i in ids if i not in together]
+    assert made["notes"][-1].endswith(f"Routed to as they are: {', '.join(alone)}.")
+    assert "held back" in made["notes"][0]
+    again = studio.compose_adapter(wanted).result()
+    assert again["existed"]
+    assert again["merged"] == made["merged"]
+    assert studio.plan_composition(wanted).result()["tries"]
+
+    with zipfile.ZipFile(studio.export_routed(wanted)) as archive:
+        archive.extractall(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    routing = json.loads((folder / "routing.json").read_text())
+    folders = {a["task"]: a["folder"] for a in routing["adapters"]}
+    assert len({folders[titles[i]] for i in together}) == 1
+    assert len(set(folders.values())) == len(list((folder / "adapters").iterdir()))
+    assert f"merged: {titles[together[0]]}" in (folder / "README.md").read_text()
+
+    studio.delete_adapter(made["merged"]["id"])
+    once_more = studio.compose_adapter(wanted).result()
+    assert not once_more["existed"]
+    assert studio.get_adapter(once_more["merged"]["id"])
 
 
 def test_a_mixture_in_which_all_answer_is_also_one_adapter(studio, ids, tmp_path, base):
