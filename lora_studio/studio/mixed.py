@@ -36,7 +36,7 @@ def routed_plan(
         found["rule"],
         {source.id: source.weight for source in recipe.active},
         found["top_k"],
-        stand_ins=dict.fromkeys(merged["sources"], merged["id"]),
+        stand_ins={source: str(merged["id"]) for source in merged["sources"]},
     )
 
 

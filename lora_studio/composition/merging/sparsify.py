@@ -94,7 +94,9 @@ def _least(x: np.ndarray, count: int) -> float:
     # those that share it with the one looked for by the lower half.
     bits = x.reshape(-1).view(np.uint32)
     chunks = [bits[at : at + CHUNK] for at in range(0, bits.size, CHUNK)]
-    uppers = sum(np.bincount((c >> 16) & 0x7FFF, minlength=1 << 15) for c in chunks)
+    uppers = np.zeros(1 << 15, np.int64)
+    for chunk in chunks:
+        uppers += np.bincount((chunk >> 16) & 0x7FFF, minlength=1 << 15)
     upper, left = _place(uppers, count)
     lowers = np.zeros(1 << 16, np.int64)
     for chunk in chunks:

@@ -75,7 +75,7 @@ def carry_out(
 def _write(
     adapter: Adapter, out: str, recipe: Recipe, blobs: Blobs, ctx: JobContext
 ) -> dict[str, Any]:
-    """{rank, fingerprint, cosines} of an adapter that is written to `out`, and may be made there."""
+    """{rank, fingerprint, cosines} of an adapter that is written to `out`, perhaps made there."""
     ctx.check()
     with storage_errors():
         canonical.write(adapter, out)
