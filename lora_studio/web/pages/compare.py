@@ -31,7 +31,7 @@ def build(page: Page) -> None:
             f"Run {TEST_PROMPTS} test prompts",
             elem_id="ls-test",
             elem_classes=FOR_TEXT,
-            **(wide | {"min_width": 196}),
+            **(wide | {"min_width": 224}),
         )
         job = island("job", {"title": "Compare"}, ["stop"], elem_id="ls-compare-job")
     axes = island("axes", {}, ["grid"], elem_id="ls-axes")
