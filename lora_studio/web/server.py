@@ -24,6 +24,7 @@ from lora_studio.web.app import build
 from lora_studio.web.guard import Guard
 from lora_studio.web.identity import Identify, check
 from lora_studio.web.jobs import Jobs
+from lora_studio.web.leftovers import Leftovers
 from lora_studio.web.routes import MapFiles, routes
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ def _page(studio: Any, settings: Settings) -> tuple[gr.Blocks, dict[str, Any], d
     blocks.queue(max_size=64, api_open=False, default_concurrency_limit=16)
     fastapi = {
         "routes": [*signing_in.routes(settings), *routes(studio, maps)],
-        "middleware": _middleware(settings),
+        "middleware": [*_middleware(settings), Middleware(Leftovers, blocks=blocks)],
     }
     look: dict[str, Any] = {
         "theme": theme.build(),

@@ -23,7 +23,7 @@ def main() -> None:
     corpus = Path(tempfile.mkdtemp(prefix="corpus-"))
     for i, seed in enumerate(seeds(target)):
         (corpus / str(i)).write_bytes(seed)
-    options = [f"-runs={runs}", "-timeout=5", "-rss_limit_mb=1024", "-max_len=8192", "-verbosity=0"]
+    options = [f"-runs={runs}", "-timeout=5", "-rss_limit_mb=1024", "-max_len=8192", "-verbosity=1"]
     atheris.Setup([sys.argv[0], *options, str(corpus)], lambda data: once(target, data))
     atheris.Fuzz()
 
