@@ -31,12 +31,12 @@ def routed_plan(
             raise InvalidRequest("This recipe makes one adapter; compose it and download that.")
         return plan
     found = result()
-    merged: Mapping[str, Any] = found.get("merged") or {"id": "", "sources": []}
+    merged = found.get("merged")
     return Routed(
         found["rule"],
         {source.id: source.weight for source in recipe.active},
         found["top_k"],
-        stand_ins={source: str(merged["id"]) for source in merged["sources"]},
+        stand_ins=dict.fromkeys(merged["sources"], str(merged["id"])) if merged else {},
     )
 
 

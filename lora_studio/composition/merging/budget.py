@@ -124,7 +124,7 @@ def merge_within(
         stacks = stacks_of(inputs)
         found = modules_of(inputs, stacks, lambda stack: merge(stack, None).s)
         total = sum(budget.asked(stack) for stack in stacks.values())
-        ranks = shared_out(found, total)
+        ranks = {name: len(kept) for name, kept in highest(found, total).items()}
         notes = (ranks_note(ranks.values()),)
 
     def cut(stack: Stack) -> tuple[np.ndarray, np.ndarray]:
@@ -144,11 +144,17 @@ def ranks_note(ranks: Collection[int]) -> str:
     return f"Ranks {min(ranks)} to {max(ranks)} per module, {sum(ranks)} in all."
 
 
-def shared_out(spectra: Mapping[str, np.ndarray], total: int) -> dict[str, int]:
-    """Directions for each module, `total` together: the largest singular values of all modules,
-    after the first of each."""
-    counts = dict.fromkeys(spectra, 1)
-    rest = [(-float(v), name) for name, s in spectra.items() for v in s[1:]]
-    for _, name in sorted(rest)[: max(total - len(counts), 0)]:
-        counts[name] += 1
-    return counts
+def highest(values: Mapping[str, np.ndarray], total: int) -> dict[str, np.ndarray]:
+    """Indices of the kept directions of each module, `total` together: the best of each module,
+    then the best of all by these values."""
+    best = {name: int(np.argmax(v)) for name, v in values.items()}
+    rest = [
+        (-float(v), name, i)
+        for name, each in values.items()
+        for i, v in enumerate(each)
+        if i != best[name]
+    ]
+    kept = {name: [i] for name, i in best.items()}
+    for _, name, i in sorted(rest)[: max(total - len(best), 0)]:
+        kept[name].append(i)
+    return {name: np.array(sorted(indices)) for name, indices in kept.items()}

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import numpy as np
 
-from lora_studio.composition.merging.budget import ranks_note, spectrum_of
+from lora_studio.composition.merging.budget import highest, ranks_note, spectrum_of
 from lora_studio.composition.merging.modules import Stack, merge_modules, modules_of, stacks_of
 from lora_studio.composition.merging.params import AutoScale, Scale
 from lora_studio.composition.method import Inputs, Range, method
@@ -75,18 +75,3 @@ def directions(stack: Stack, interference: float) -> tuple[np.ndarray, np.ndarra
         cost = squares * np.minimum(seen[:, theirs].sum(1), 1.0) - 2 * agree[:, theirs].sum(1)
         harm += np.where(theirs, 0.0, cost)
     return squares - interference * harm, a, b
-
-
-def highest(values: dict[str, np.ndarray], total: int) -> dict[str, np.ndarray]:
-    """Indices of the kept directions of each module: the best of each, then the best of all."""
-    best = {name: int(np.argmax(v)) for name, v in values.items()}
-    rest = [
-        (-float(v), name, i)
-        for name, each in values.items()
-        for i, v in enumerate(each)
-        if i != best[name]
-    ]
-    kept = {name: [i] for name, i in best.items()}
-    for _, name, i in sorted(rest)[: max(total - len(best), 0)]:
-        kept[name].append(i)
-    return {name: np.array(sorted(indices)) for name, indices in kept.items()}
