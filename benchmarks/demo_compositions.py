@@ -299,6 +299,7 @@ def leaderboard(
         key: {
             line.label: {name: rows[line.label][name] for name in kept if name in rows[line.label]}
             for line in lines(rank)
+            if line.label in rows
         }
         for key, rows in found.items()
     }
