@@ -8,13 +8,14 @@ import shutil
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 from lora_studio.composition.mergekit import read_any
 from lora_studio.composition.replay import TOLERANCE
 from lora_studio.errors import InvalidRequest
 from lora_studio.formats import EXPORTS, export
 from lora_studio.formats.carried import carried_recipe
+from lora_studio.formats.halves import DType
 from lora_studio.settings import Settings
 from lora_studio.studio.exports import zipped
 from lora_studio.studio.peft_folder import Parent, slug, write_peft
@@ -36,6 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="an adapter to take instead of one in the gallery; may be given several times",
     )
     add("--format", choices=EXPORTS.names(), help="default: diffusers for .safetensors, else peft")
+    add("--dtype", choices=get_args(DType), default="", help="numbers of the factors")
     add("--title", default="", help="name of the result; default: after its sources")
     add("--json", action="store_true", help="print what was done, or the error, as JSON")
 
@@ -49,12 +51,12 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         out = args.out or Path(f"{slug(made.adapter.card.title, 'adapter')}-{made.adapter.id[:8]}")
         if out.exists():
             raise InvalidRequest(f"{out} is there already. Name another place with -o.")
-        _write(made, out, args.format)
+        _write(made, out, args.format, args.dtype)
         _tell(made, out, list(found.notes), args.json)
     return 0
 
 
-def _write(made: Rebuilt, out: Path, dialect: str | None) -> None:
+def _write(made: Rebuilt, out: Path, dialect: str | None, dtype: str) -> None:
     single = out.suffix == ".safetensors"
     dialect = dialect or ("diffusers" if single else "peft")
     if single == (dialect == "peft"):
@@ -62,12 +64,12 @@ def _write(made: Rebuilt, out: Path, dialect: str | None) -> None:
         raise InvalidRequest(f"{dialect} is written as {kind}; {out.name} is neither.")
     if single:
         recipe = json.dumps(made.recipe.to_dict())
-        export(made.adapter, dialect, out, {"recipe": recipe})
+        export(made.adapter, dialect, out, {"recipe": recipe}, dtype)
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     parents = [Parent(name, adapter) for name, adapter in made.sources.items()]
     with TemporaryDirectory(dir=out.parent) as scratch:
-        home = write_peft(made.adapter, Path(scratch) / out.stem, made.recipe, parents)
+        home = write_peft(made.adapter, Path(scratch) / out.stem, made.recipe, parents, dtype=dtype)
         if out.suffix == ".zip":
             zipped(home, out)
         else:

@@ -10,7 +10,7 @@ import numpy as np
 from lora_studio.adapter import Adapter
 from lora_studio.errors import InvalidRequest
 from lora_studio.formats.dialect import locate_dotted, spelling
-from lora_studio.formats.halves import same_rank, to_half
+from lora_studio.formats.halves import DType, narrowed, same_rank
 from lora_studio.formats.peft import refuse_partial_dora, tensors_of
 from lora_studio.formats.saving import save_tensors
 
@@ -24,7 +24,9 @@ def matches(keys: Collection[str], metadata: Mapping[str, str]) -> bool:
     return spelling(keys) == NAME
 
 
-def save(adapter: Adapter, path: Path, metadata: Mapping[str, str]) -> None:
+def save(
+    adapter: Adapter, path: Path, metadata: Mapping[str, str], dtype: DType = "float16"
+) -> None:
     """Writes a pytorch_lora_weights.safetensors that `load_lora_weights` reads.
 
     Every scaling is folded and no `lora_adapter_metadata` is written, since releases of PEFT refuse
@@ -40,6 +42,6 @@ def save(adapter: Adapter, path: Path, metadata: Mapping[str, str]) -> None:
     refuse_partial_dora(adapter)
     tensors: dict[str, np.ndarray] = {}
     for name, module in same_rank(adapter.folded()).factors.items():
-        for tail, tensor in tensors_of(to_half(module)).items():
+        for tail, tensor in tensors_of(narrowed(module, dtype)).items():
             tensors[f"{name}.{tail}"] = np.ascontiguousarray(tensor)
     save_tensors(tensors, path, {"format": "pt", **metadata})

@@ -9,15 +9,16 @@ from lora_studio.adapter import Adapter
 from lora_studio.errors import LoraStudioError
 from lora_studio.formats import card, diffusers, kohya, peft
 from lora_studio.formats.facts import RECIPE, describe
-from lora_studio.formats.halves import loss
+from lora_studio.formats.halves import DType, checked_dtype, loss
 from lora_studio.formats.loading import load_adapter
 from lora_studio.limits import OURS, limited
 from lora_studio.registry import Registry
 
-MAX_LOSS = 1e-3
+MAX_LOSS: dict[DType, float] = {"float32": 1e-3, "float16": 1e-3, "bfloat16": 1e-2}
 """Relative change of any module's update between an adapter and the file that is handed out."""
+USUAL: dict[str, DType] = {"peft": "float32", "diffusers": "float16", "kohya": "float16"}
 
-Writer = Callable[[Adapter, Path, Mapping[str, str]], None]
+Writer = Callable[[Adapter, Path, Mapping[str, str], DType], None]
 
 EXPORTS: Registry[Writer] = Registry("download format")
 
@@ -27,6 +28,7 @@ def export(
     dialect: str,
     path: Path | str,
     metadata: Mapping[str, str] | None = None,
+    dtype: str = "",
 ) -> Path:
     """Writes `adapter` and returns `path` once it reads back as the same adapter.
 
@@ -34,17 +36,20 @@ def export(
         dialect: "peft" (path is a folder), "diffusers" or "kohya" (path is a .safetensors file).
         metadata: `family`, `date`, `merged_from`, `recipe` (see `facts.describe`), or any other
             fields of the header.
+        dtype: of the factors, "float32", "float16" (float32 where that is not exact enough) or
+            "bfloat16"; "" is the dialect's usual one.
 
     Raises:
-        NotFound: no such dialect. InvalidRequest: it cannot say this adapter.
+        NotFound: no such dialect. InvalidRequest: it cannot say this adapter; no such dtype.
         LoraStudioError: the file does not read back.
     """
     write, path = EXPORTS.get(dialect), Path(path)
+    numbers = checked_dtype(dtype or USUAL[dialect])
     path.parent.mkdir(parents=True, exist_ok=True)
-    write(adapter, path, metadata or {})
+    write(adapter, path, metadata or {}, numbers)
     with limited(OURS):
         again = load_adapter(path)
-    if problem := _difference(again, adapter):
+    if problem := _difference(again, adapter, MAX_LOSS[numbers]):
         if path.is_file():
             path.unlink()
         raise LoraStudioError(
@@ -59,6 +64,7 @@ def save_adapter(
     folder: Path | str,
     extra: Mapping[str, str | bytes] | None = None,
     metadata: Mapping[str, str] | None = None,
+    dtype: DType = "float32",
 ) -> Path:
     """Writes an ordinary PEFT folder that `PeftModel.from_pretrained` loads.
 
@@ -66,9 +72,10 @@ def save_adapter(
         folder: created if missing; holds adapter_config.json, adapter_model.safetensors, README.md.
         extra: further files by name, such as a recipe.
         metadata: text fields of the weights' header.
+        dtype: of the factors.
     """
     folder = Path(folder)
-    peft.save(adapter, folder, metadata)
+    peft.save(adapter, folder, metadata, dtype)
     (folder / "README.md").write_text(card.render(adapter.card), encoding="utf-8")
     for name, content in (extra or {}).items():
         data = content.encode("utf-8") if isinstance(content, str) else content
@@ -76,28 +83,28 @@ def save_adapter(
     return folder
 
 
-def _difference(again: Adapter, adapter: Adapter) -> str:
+def _difference(again: Adapter, adapter: Adapter, most: float) -> str:
     """What differs, or ""."""
     if strange := sorted(again.factors.keys() ^ adapter.factors.keys()):
         return f"{len(strange)} modules differ, such as '{strange[0]}'"
     for name, module in adapter.factors.items():
         change = loss(again.factors[name], module)
-        if change > MAX_LOSS:
+        if change > most:
             return f"the update of '{name}' changes by {change:.1e}"
     return ""
 
 
-def _peft(adapter: Adapter, path: Path, metadata: Mapping[str, str]) -> None:
+def _peft(adapter: Adapter, path: Path, metadata: Mapping[str, str], dtype: DType) -> None:
     recipe = metadata.get("recipe", "")
-    save_adapter(adapter, path, metadata={RECIPE: recipe} if recipe else None)
+    save_adapter(adapter, path, metadata={RECIPE: recipe} if recipe else None, dtype=dtype)
 
 
-def _diffusers(adapter: Adapter, path: Path, metadata: Mapping[str, str]) -> None:
-    diffusers.save(adapter, path, describe(adapter, metadata))
+def _diffusers(adapter: Adapter, path: Path, metadata: Mapping[str, str], dtype: DType) -> None:
+    diffusers.save(adapter, path, describe(adapter, metadata), dtype)
 
 
-def _kohya(adapter: Adapter, path: Path, metadata: Mapping[str, str]) -> None:
-    kohya.save(adapter, path, describe(adapter, metadata))
+def _kohya(adapter: Adapter, path: Path, metadata: Mapping[str, str], dtype: DType) -> None:
+    kohya.save(adapter, path, describe(adapter, metadata), dtype)
 
 
 EXPORTS.register("peft", _peft)

@@ -1,15 +1,47 @@
-"""Factors as files for other programs hold them: float16 where that is exact enough."""
+"""Factors as files for other programs hold them: in which numbers, and how exact that is."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal, get_args
 
 import numpy as np
 
 from lora_studio.adapter import Adapter, LoraFactors
+from lora_studio.errors import InvalidRequest
+
+DType = Literal["float32", "float16", "bfloat16"]
+"""Numbers that factors are written in; magnitudes and alphas are float32 always."""
 
 MAX_LOSS = 5e-4
 """Relative change of an update by rounding; beyond it a module is written in float32."""
+
+
+def checked_dtype(name: str) -> DType:
+    """`name` if there is such a type.
+
+    Raises:
+        InvalidRequest: there is not.
+    """
+    found: DType | None = next((one for one in get_args(DType) if one == name), None)
+    if found is None:
+        raise InvalidRequest(
+            f"dtype is '{name[:40]}'; it must be one of {', '.join(get_args(DType))}."
+        )
+    return found
+
+
+def narrowed(module: LoraFactors, dtype: DType) -> LoraFactors:
+    """A folded module with factors of this type; those of bfloat16 as its bits, in uint16."""
+    if dtype == "bfloat16":
+        return replace(module, A=_bfloat16(module.A), B=_bfloat16(module.B))
+    return to_half(module) if dtype == "float16" else module
+
+
+def _bfloat16(x: np.ndarray) -> np.ndarray:
+    """The upper halves of float32 numbers, rounded to the nearest, to even ones between two."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    return ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
 
 
 def to_half(module: LoraFactors) -> LoraFactors:

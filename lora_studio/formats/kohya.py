@@ -13,7 +13,7 @@ import numpy as np
 from lora_studio.adapter import Adapter, LoraFactors
 from lora_studio.errors import InvalidRequest
 from lora_studio.formats.dialect import Place, spelling
-from lora_studio.formats.halves import to_half
+from lora_studio.formats.halves import DType, narrowed
 from lora_studio.formats.kohya_names import underscored
 from lora_studio.formats.resolving import Named, resolve
 from lora_studio.formats.roles import split
@@ -48,7 +48,9 @@ def locate(keys: Collection[str]) -> dict[str, Place | None]:
     return resolve({key: _named(key) for key in keys})
 
 
-def save(adapter: Adapter, path: Path, metadata: Mapping[str, str]) -> None:
+def save(
+    adapter: Adapter, path: Path, metadata: Mapping[str, str], dtype: DType = "float16"
+) -> None:
     """Writes one file; every scaling is folded, and a DoRA's magnitude is its `dora_scale`.
 
     `alpha` is the commonest rank in every module, and factors of another rank are scaled for it:
@@ -69,13 +71,13 @@ def save(adapter: Adapter, path: Path, metadata: Mapping[str, str]) -> None:
     tensors: dict[str, np.ndarray] = {}
     for name, module in adapter.folded().factors.items():
         stem = prefixes[module.component] + underscored(name.split(".", 1)[1])
-        for tail, tensor in _tensors(module, alpha).items():
+        for tail, tensor in _tensors(module, alpha, dtype).items():
             tensors[f"{stem}.{tail}"] = np.require(tensor, requirements="C")
     save_tensors(tensors, path, {"format": "pt", **metadata})
 
 
-def _tensors(module: LoraFactors, alpha: int) -> dict[str, np.ndarray]:
-    module = to_half(replace(module, scaling=module.rank / alpha).folded())
+def _tensors(module: LoraFactors, alpha: int, dtype: DType) -> dict[str, np.ndarray]:
+    module = narrowed(replace(module, scaling=module.rank / alpha).folded(), dtype)
     down, up, shape = module.A, module.B, (-1, 1)
     if module.kind == "conv" and module.kernel:
         down, up = down.reshape(module.rank, *module.kernel), up[:, :, None, None]

@@ -17,6 +17,7 @@ from lora_studio.adapter import Adapter, LoraFactors
 from lora_studio.errors import InvalidRequest
 from lora_studio.formats.config import CONFIG
 from lora_studio.formats.dialect import locate_dotted, spelling
+from lora_studio.formats.halves import DType, narrowed
 from lora_studio.formats.roles import PREFIX
 from lora_studio.formats.saving import save_tensors
 
@@ -31,7 +32,12 @@ def matches(keys: Collection[str], metadata: Mapping[str, str]) -> bool:
     return spelling(keys) == NAME
 
 
-def save(adapter: Adapter, folder: Path, metadata: Mapping[str, str] | None = None) -> None:
+def save(
+    adapter: Adapter,
+    folder: Path,
+    metadata: Mapping[str, str] | None = None,
+    dtype: DType = "float32",
+) -> None:
     """Writes adapter_model.safetensors and adapter_config.json; every scaling is folded.
 
     The names are the module's own, as PeftModel wants them, where the adapter touches one model;
@@ -48,7 +54,7 @@ def save(adapter: Adapter, folder: Path, metadata: Mapping[str, str] | None = No
     names = _own_names(adapter)
     tensors: dict[str, np.ndarray] = {}
     for name, module in adapter.factors.items():
-        for tail, tensor in tensors_of(module).items():
+        for tail, tensor in tensors_of(narrowed(module, dtype)).items():
             tensors[f"{PREFIX}{names[name]}.{tail}"] = np.ascontiguousarray(tensor)
     folder.mkdir(parents=True, exist_ok=True)
     save_tensors(tensors, folder / WEIGHTS, {"format": "pt", **(metadata or {})})

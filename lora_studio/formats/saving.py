@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-_NAMES = {"f8": "F64", "f4": "F32", "f2": "F16"}
+_NAMES = {"f8": "F64", "f4": "F32", "f2": "F16", "u2": "BF16"}
 _ALIGNED = 8
 
 
 def save_tensors(
     tensors: Mapping[str, np.ndarray], path: Path, metadata: Mapping[str, str]
 ) -> None:
-    """Writes floating-point tensors by falling width, then by name, with the sorted text fields."""
+    """Writes floating-point tensors by falling width, then by name, with the sorted text fields;
+    uint16 are the bits of bfloat16, which NumPy has no type for."""
     order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
     entries: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     position = 0

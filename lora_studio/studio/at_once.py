@@ -12,6 +12,7 @@ from lora_studio.demo.vocabulary import example_prompts, unknown_words
 from lora_studio.errors import NotFound
 from lora_studio.families.blocks import block_norms, block_of
 from lora_studio.formats import EXPORTS
+from lora_studio.formats.halves import checked_dtype
 from lora_studio.gallery import Gallery
 from lora_studio.rank_units.measures import measure
 from lora_studio.settings import DEMO_BASE, Settings
@@ -187,20 +188,25 @@ class AtOnce:
         """Test files that belong to no adapter, as {name, title}: tasks that need several."""
         return list_suites()
 
-    def export_adapter(self, id: str, format: str = "peft", *, actor: Actor | None = None) -> str:
+    def export_adapter(
+        self, id: str, format: str = "peft", dtype: str = "", *, actor: Actor | None = None
+    ) -> str:
         """Path of a file for other programs, read back and compared before it is handed out.
 
         Args:
             format: "peft" (a zip that `PeftModel.from_pretrained` loads once unpacked); of an image
                 adapter also "diffusers" or "kohya" (ComfyUI, A1111), one .safetensors each.
+            dtype: of the factors, "float32", "float16" or "bfloat16"; "" is the format's usual one.
         """
         seen = Seen(self.gallery, self._access, self._access.actor(actor))
         entry, folder = seen.get(id), self._exports(seen.actor)
+        if dtype:
+            checked_dtype(dtype)
         if format == "peft":
-            return str(exports.export_peft(seen, entry.id, folder))
+            return str(exports.export_peft(seen, entry.id, folder, dtype))
         EXPORTS.get(format)  # an unknown one is told apart from one that does not fit
         family = self._bases.family(entry.base_model)
-        return str(picture_exports.export_file(seen, entry.id, format, family, folder))
+        return str(picture_exports.export_file(seen, entry.id, format, family, folder, dtype))
 
     def _exports(self, who: Actor) -> Path:
         """Where this person's downloads are made: what one is given says more than another's."""

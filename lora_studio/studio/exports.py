@@ -29,7 +29,7 @@ from lora_studio.studio.access import Seen
 from lora_studio.studio.peft_folder import Parent, slug, write_peft
 
 
-def export_peft(gallery: Seen, adapter_id: str, folder: Path) -> Path:
+def export_peft(gallery: Seen, adapter_id: str, folder: Path, dtype: str = "") -> Path:
     """Zips one adapter: config, weights, card with its parents, recipe, picture of its units and
     test prompts.
 
@@ -37,13 +37,13 @@ def export_peft(gallery: Seen, adapter_id: str, folder: Path) -> Path:
     """
     entry = gallery.get(adapter_id)
     adapter = gallery.adapter(entry.id)
-    name = f"{slug(entry.title, 'adapter')}-{entry.id[:8]}"
+    name = "-".join(filter(None, (slug(entry.title, "adapter"), entry.id[:8], dtype)))
     extra: dict[str, str] = {}
     if tests := gallery.tests(entry.id):
         extra["test.jsonl"] = "".join(json.dumps(t, ensure_ascii=False) + "\n" for t in tests)
     with TemporaryDirectory(dir=folder) as scratch:
         home, recipe = Path(scratch) / name, recipe_of(gallery, entry)
-        write_peft(adapter, home, recipe, _parents(gallery, entry), extra)
+        write_peft(adapter, home, recipe, _parents(gallery, entry), extra, dtype)
         return zipped(home, folder / f"{name}.zip")
 
 

@@ -27,6 +27,7 @@ def write_peft(
     recipe: Recipe | None = None,
     parents: Sequence[Parent] = (),
     extra: Mapping[str, str] | None = None,
+    dtype: str = "",
 ) -> Path:
     """Writes the folder `home`; the weights are read back and compared first.
 
@@ -34,8 +35,10 @@ def write_peft(
         recipe: what it was composed by; stands in the weights' header too.
         parents: what it was composed from.
         extra: further text files by name.
+        dtype: as in `formats.export`.
     """
-    export(adapter, "peft", home, {"recipe": json.dumps(recipe.to_dict())} if recipe else {})
+    told = {"recipe": json.dumps(recipe.to_dict())} if recipe else {}
+    export(adapter, "peft", home, told, dtype)
     files = dict(extra or {})
     picture = None
     if recipe is not None:

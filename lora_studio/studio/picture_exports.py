@@ -19,7 +19,9 @@ from lora_studio.studio.exports import recipe_of, zipped
 from lora_studio.studio.peft_folder import slug
 
 
-def export_file(gallery: Seen, adapter_id: str, dialect: str, family: str, folder: Path) -> Path:
+def export_file(
+    gallery: Seen, adapter_id: str, dialect: str, family: str, folder: Path, dtype: str = ""
+) -> Path:
     """One .safetensors of an image adapter, read back before it is handed out.
 
     Args:
@@ -35,10 +37,11 @@ def export_file(gallery: Seen, adapter_id: str, dialect: str, family: str, folde
             f"'{entry.title}' is not written as {dialect}. There is: "
             f"{', '.join(EXPORTS.names()) if entry.modality == 'image' else 'peft'}."
         )
-    path = folder / f"{slug(entry.title, 'adapter')}-{entry.id[:8]}-{dialect}.safetensors"
+    kind = "-".join(filter(None, (dialect, dtype)))
+    path = folder / f"{slug(entry.title, 'adapter')}-{entry.id[:8]}-{kind}.safetensors"
     half = folder / f"{uuid4().hex}.safetensors"
     try:
-        export(gallery.adapter(entry.id), dialect, half, _facts(gallery, entry, family))
+        export(gallery.adapter(entry.id), dialect, half, _facts(gallery, entry, family), dtype)
         return half.replace(path)
     finally:
         half.unlink(missing_ok=True)

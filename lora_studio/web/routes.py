@@ -178,11 +178,15 @@ def _zip(path: Any, name: str) -> Response:
 
 def _download_adapter(studio: Any, request: Request) -> Response:
     key = request.path_params["id"]
-    return _zip(studio.export_adapter(key, format="peft"), f"lora-{key[:12]}.zip")
+    dtype = request.query_params.get("dtype", "")
+    path = studio.export_adapter(key, format="peft", dtype=dtype)
+    return _zip(path, f"lora-{'-'.join(filter(None, (key[:12], dtype)))}.zip")
 
 
 def _download_file(studio: Any, request: Request) -> Response:
-    path = Path(studio.export_adapter(request.path_params["id"], request.path_params["format"]))
+    asked = request.path_params
+    dtype = request.query_params.get("dtype", "")
+    path = Path(studio.export_adapter(asked["id"], asked["format"], dtype))
     return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
 

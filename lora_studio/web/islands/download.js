@@ -1,6 +1,6 @@
 // Files for other programs. The studio reads each back before it hands it out, and says so here.
 
-import { button, bytes, h, icon } from "./dom.js";
+import { button, bytes, h, icon, swap } from "./dom.js";
 import { address, fetched } from "./net.js";
 import { toast } from "./toast.js";
 
@@ -9,10 +9,35 @@ const FORMATS = [
   ["kohya", "ComfyUI, A1111", "One file with kohya's names"],
 ];
 
+// Numbers of the factors, as chosen last on this page; "" is each format's usual type.
+let dtype = "";
+const DTYPES = [
+  ["", "Usual numbers"],
+  ["float32", "float32"],
+  ["float16", "float16"],
+  ["bfloat16", "bfloat16"],
+];
+const asked = () => (dtype ? `?dtype=${dtype}` : "");
+
+// Which numbers the files are written in; `again` redraws what links to them.
+function numbers(again) {
+  const select = h(
+    "select",
+    { class: "ls-select ls-dtype", "aria-label": "Numbers in the files" },
+    DTYPES.map(([value, label]) => h("option", { value }, label)),
+  );
+  select.value = dtype;
+  select.addEventListener("change", () => {
+    dtype = select.value;
+    again();
+  });
+  return select;
+}
+
 async function save(id, format, node) {
   node.disabled = true;
   try {
-    const path = `download/adapter/${encodeURIComponent(id)}/${format}.safetensors`;
+    const path = `download/adapter/${encodeURIComponent(id)}/${format}.safetensors${asked()}`;
     const response = await fetched(path);
     const said = response.headers.get("content-disposition") || "";
     const name = (said.match(/filename="([^"]+)"/) || [])[1] || `lora-${format}.safetensors`;
@@ -37,7 +62,7 @@ const file = (path, label, title = "") =>
   );
 
 const peft = (id, title = "") =>
-  file(`download/adapter/${encodeURIComponent(id)}.zip`, "PEFT zip", title);
+  file(`download/adapter/${encodeURIComponent(id)}.zip${asked()}`, "PEFT zip", title);
 
 function single(id, format, label, title) {
   const node = button(
@@ -74,15 +99,15 @@ function serving({ rank, why }) {
 export function exported(made, { offers, entry }) {
   if (!offers) return null;
   const missing = offers.files.filter((row) => row.why);
+  const links = h("div", { class: "ls-actions" });
+  const draw = () =>
+    swap(links, offers.files.filter((row) => !row.why).map((row) => offered(made, row)));
+  draw();
   return h(
     "section",
     { class: "ls-section ls-exports" },
-    h("h3", null, "Download"),
-    h(
-      "div",
-      { class: "ls-actions" },
-      offers.files.filter((row) => !row.why).map((row) => offered(made, row)),
-    ),
+    h("div", { class: "ls-exports-head" }, h("h3", null, "Download"), entry ? numbers(draw) : null),
+    links,
     entry ? promise(entry) : null,
     offers.vllm ? serving(offers.vllm) : null,
     missing.length
