@@ -142,6 +142,11 @@ class Group:
     title: str
     suite: str = ""
 
+    @property
+    def rank(self) -> int:
+        """The largest of the sources' ranks."""
+        return max(adapter.max_rank for adapter in self.adapters.values())
+
 
 class Results:
     """The numbers of one group, on disk after each of them."""
@@ -184,7 +189,7 @@ def column(bench: Bench, group: Group, results: Results) -> None:
     stray = [RowPlan(((rng.choice(o).id, 1.0),)) if o else RowPlan() for o in others]
     results.ask("random other adapter", lambda: bench.rate(flat, stray).to_dict())
     probe = Lazy(bench.engine, adapters)
-    for line in lines(max(a.max_rank for a in adapters)):
+    for line in lines():
         if line.kind == "merging":
             results.ask(line.label, lambda one=line: merged(bench, group, one, probe()))
         if line.kind == "routing":
@@ -208,7 +213,7 @@ class Lazy:
         return self._made
 
 
-def lines(rank: int) -> Iterator[Line]:
+def lines() -> Iterator[Line]:
     """The controls, and every registered merge and routing rule: strengths chosen on samples where
     that is offered, everything else as it comes, and the rank as asked where there is one."""
     for label, title in CONTROLS.items():
@@ -220,10 +225,9 @@ def lines(rank: int) -> Iterator[Line]:
             if "rank" not in names:
                 yield Line(found.title, found.title, "merging", "", found.name, given)
                 continue
-            for times, size in ((1, "r"), (2, "2r")):
-                asked = {**given, "rank": times * rank}
+            for size in boards.SIZES:
                 label = f"{found.title}, k={size}"
-                yield Line(label, found.title, "merging", size, found.name, asked)
+                yield Line(label, found.title, "merging", size, found.name, given)
     for found in METHODS:
         if found.kind == "routing":
             yield Line(f"{found.title} (routed)", found.title, "routing", "", found.name)
@@ -232,8 +236,10 @@ def lines(rank: int) -> Iterator[Line]:
 def merged(bench: Bench, group: Group, line: Line, probe: EngineProbe) -> dict[str, Any]:
     """Exact match of a merge, its rank and notes; or why it was refused."""
     try:
-        adapters = list(group.adapters.values())
-        plan = compose(line.method, adapters, probe=probe, **line.params)
+        adapters, params = list(group.adapters.values()), dict(line.params)
+        if line.size:
+            params["rank"] = boards.SIZES[line.size] * group.rank
+        plan = compose(line.method, adapters, probe=probe, **params)
     except LoraStudioError as error:
         return {"refused": str(error)}
     assert isinstance(plan, Merged)
@@ -281,7 +287,7 @@ def groups(bench: Bench, demos: Mapping[str, Demo], tuning: bool) -> Iterator[Gr
 
 
 def leaderboard(
-    columns: Mapping[str, Group], found: Mapping[str, _text_tables.Rows], rank: int, prompts: int
+    columns: Mapping[str, Group], found: Mapping[str, _text_tables.Rows], prompts: int
 ) -> Leaderboard:
     """The same figures as the page has them."""
     groups = tuple(
@@ -289,6 +295,7 @@ def leaderboard(
             key=key,
             title=group.title,
             adapters=tuple((a.id, a.card.title) for a in group.adapters.values()),
+            rank=group.rank,
             suite=group.suite,
             about="A task none was trained for, and both are needed for." if group.suite else "",
         )
@@ -298,7 +305,7 @@ def leaderboard(
     cells = {
         key: {
             line.label: {name: rows[line.label][name] for name in kept if name in rows[line.label]}
-            for line in lines(rank)
+            for line in lines()
             if line.label in rows
         }
         for key, rows in found.items()
@@ -309,9 +316,8 @@ def leaderboard(
         command=COMMAND,
         measure="exact match on held-out prompts",
         prompts=prompts,
-        rank=rank,
         groups=groups,
-        lines=tuple(lines(rank)),
+        lines=tuple(lines()),
         cells=cells,
     )
 
@@ -336,11 +342,11 @@ def main() -> None:
         column(bench, group, results)
         found[key] = results.rows
     members = {key: group.adapters for key, group in columns.items()}
-    rank = max(a.max_rank for adapters in members.values() for a in adapters.values())
-    text = _text_tables.document(members, found, rank, options.prompts)
+    ranks = {key: group.rank for key, group in columns.items()}
+    text = _text_tables.document(members, found, ranks, options.prompts)
     if options.write:
         (TEXT / "COMPOSITIONS.md").write_text(text, encoding="utf-8")
-        leaderboard(columns, found, rank, options.prompts).write()
+        leaderboard(columns, found, options.prompts).write()
     print(text)
 
 

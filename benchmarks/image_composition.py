@@ -258,7 +258,10 @@ def leaderboard(
         made = {label: (method, params) for label, method, params in variants(group)}
         members = tuple((bench.adapters[n].id, bench.adapters[n].card.title) for n in group.names)
         title = group.title[0].upper() + group.title[1:]
-        groups.append(boards.Group(group.title, title, members, "", ABOUT[bool(group.styles)]))
+        rank = max(bench.adapters[name].max_rank for name in group.names)
+        groups.append(
+            boards.Group(group.title, title, members, rank, "", ABOUT[bool(group.styles)])
+        )
         cells[group.title] = {}
         for label, found in tables[group.title]:
             method, params = made.get(label, ("", {}))
@@ -273,7 +276,6 @@ def leaderboard(
         command=COMMAND,
         measure="pictures that show everything that was asked for",
         prompts=bench.images,
-        rank=max(adapter.max_rank for adapter in bench.adapters.values()),
         groups=tuple(groups),
         lines=tuple(lines.values()),
         cells=cells,

@@ -57,8 +57,8 @@ def _rates(board: Leaderboard, line: Line) -> list[float]:
 
 
 def _larger(board: Leaderboard, line: Line) -> str:
-    ranks = [lines.get(line.label, {}).get("rank", 0) for lines in board.cells.values()]
-    return " ‡" if max(ranks) > board.rank else ""
+    larger = [board.cells[g.key].get(line.label, {}).get("rank", 0) > g.rank for g in board.groups]
+    return " ‡" if any(larger) else ""
 
 
 def _row(board: Leaderboard, line: Line, title: str) -> str:

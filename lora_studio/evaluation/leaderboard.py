@@ -18,6 +18,7 @@ from lora_studio.composition.recipe import Source
 from lora_studio.errors import NotFound
 from lora_studio.settings import assets_dir
 
+SIZES = {"r": 1, "2r": 2}
 RATES = ("rate", "low", "high")
 Kind = Literal["control", "merging", "routing", "denoising"]
 
@@ -30,6 +31,7 @@ class Group:
         key: its name in files and addresses.
         title: for people.
         adapters: (id, title) in the order in which they are composed.
+        rank: the largest of theirs, "r" in the size of a line.
         suite: name of a test file that belongs to no adapter; "" for the adapters' own tests.
         about: one sentence.
     """
@@ -37,6 +39,7 @@ class Group:
     key: str
     title: str
     adapters: tuple[tuple[str, str], ...]
+    rank: int
     suite: str = ""
     about: str = ""
 
@@ -48,7 +51,7 @@ class Line:
     Args:
         label: unique in its leaderboard.
         size: rank of the result in source ranks, "r" or "2r"; "" where it is not asked for.
-        method, params: as in a recipe; "" and {} for a control.
+        method, params: as in a recipe, but for the rank that the size says; "", {} for a control.
     """
 
     label: str
@@ -66,7 +69,7 @@ class Leaderboard:
     Args:
         cells: group key -> line label -> {n, correct, rate, low, high} with the 95 % Wilson
             interval, and what there is of rank, notes, parts {name: rate}; or {refused: reason}.
-        prompts: drawn of each task, at most. rank: of one source, at most.
+        prompts: drawn of each task, at most.
     """
 
     modality: str
@@ -74,7 +77,6 @@ class Leaderboard:
     command: str
     measure: str
     prompts: int
-    rank: int
     groups: tuple[Group, ...]
     lines: tuple[Line, ...]
     cells: Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -99,11 +101,12 @@ class Leaderboard:
         """
         if not line.method:
             raise NotFound(f"'{line.title}' is a control; there is nothing to compose.")
+        sized = {"rank": SIZES[line.size] * group.rank} if line.size else {}
         return Recipe(
             base={"repo": self.base},
             sources=tuple(Source(id) for id, _ in group.adapters),
             method=line.method,
-            params=line.params,
+            params={**line.params, **sized},
             modality=self.modality,
         )
 

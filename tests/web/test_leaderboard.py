@@ -39,7 +39,7 @@ def test_methods_stand_best_first_by_whatever_column_is_asked_for(page: Page):
 def test_rank_tests_and_pictures_are_chosen_by_keyboard_too(page: Page):
     opened(page)
     before = page.locator(MADE).all_inner_texts()
-    page.get_by_role("radio", name="Rank of one source").focus()
+    page.get_by_role("radio", name="Rank of the largest source").focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_function(
         "([css, old]) => document.querySelectorAll(css)[1].innerText !== old", arg=[MADE, before[1]]

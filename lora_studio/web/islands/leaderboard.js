@@ -8,7 +8,7 @@ import { images } from "./bases.js";
 
 const MEAN = "mean";
 const MAKES = { text: "Text", image: "Pictures" };
-const SIZES = { r: "Rank of one source", "2r": "Twice that rank" };
+const SIZES = { r: "Rank of the largest source", "2r": "Twice that rank" };
 const KINDS = { routing: "Routing", denoising: "While denoising" };
 const SOURCES = { adapters: "Single tasks", suite: "Chained tasks" };
 
@@ -35,9 +35,9 @@ function segments(legend, choices, chosen, pick) {
 }
 
 // Results of a larger rank than asked for stand beside the others, marked, and are never the best.
-const tooLarge = (board, view, cell) =>
+const tooLarge = (board, view, group, cell) =>
   board.lines.some((line) => line.size) &&
-  (cell?.rank || 0) > board.rank * (view.size === "2r" ? 2 : 1);
+  (cell?.rank || 0) > group.rank * (view.size === "2r" ? 2 : 1);
 
 const meanOf = (rates) => rates.reduce((sum, rate) => sum + rate, 0) / rates.length;
 
@@ -66,7 +66,7 @@ function rate(cell, larger = false) {
 function cellOf(board, view, row, place, group, best, open) {
   const cell = row.cells[place];
   if (!cell) return h("td", { class: "ls-board-cell ls-right" }, rate(cell));
-  const larger = tooLarge(board, view, cell);
+  const larger = tooLarge(board, view, group, cell);
   const top = row.line.kind !== "control" && !larger && cell.rate === best && best > 0;
   const label = cell.refused
     ? `${row.line.title}, ${group.title}: refused`
@@ -124,7 +124,7 @@ function table(board, view, redraw, open) {
   const made = rows.filter((row) => row.line.kind !== "control");
   const best = groups.map((_, place) => {
     const found = made.map((row) => row.cells[place]);
-    const fit = found.filter((cell) => cell && !tooLarge(board, view, cell));
+    const fit = found.filter((cell) => cell && !tooLarge(board, view, groups[place], cell));
     return Math.max(0, ...fit.map((cell) => cell.rate ?? 0));
   });
   const sort = (key) => {

@@ -9,6 +9,9 @@ import { toast } from "./toast.js";
 
 const LEFT_OUT = "has left the gallery, so this composition cannot be opened.";
 
+const settingsOf = (group, line) =>
+  line.size ? { ...line.params, rank: group.rank * (line.size === "2r" ? 2 : 1) } : line.params;
+
 async function openInCompose(board, group, line) {
   const entries = [];
   for (const [id, title] of group.adapters) {
@@ -22,13 +25,14 @@ async function openInCompose(board, group, line) {
   const methods = await listMethods();
   const method = methods.find((one) => one.name === line.method);
   const usual = Object.fromEntries(method.params.map((param) => [param.name, param.default]));
+  const given = settingsOf(group, line);
   const { base, basket, draft, columns, retrieval, parked } = snapshot();
   const before = { base, basket, draft, columns, retrieval, parked };
   if (useBase(board.base))
     document.dispatchEvent(new CustomEvent("ls-base-followed", { detail: board.base }));
   update({
     basket: entries.map(basketRow),
-    draft: { ...session.draft, method: line.method, params: { ...usual, ...line.params }, seed: 0 },
+    draft: { ...session.draft, method: line.method, params: { ...usual, ...given }, seed: 0 },
     retrieval: null,
   });
   closeDialog();
@@ -49,7 +53,7 @@ async function openInCompose(board, group, line) {
 const fact = (name, ...value) => [h("dt", null, name), h("dd", null, value)];
 
 function facts(board, group, line, cell) {
-  const settings = Object.entries(line.params).map(([name, value]) => `${name} ${value}`);
+  const settings = Object.entries(settingsOf(group, line)).map(([name, value]) => `${name} ${value}`);
   const parts = Object.entries(cell.parts || {}).map(([name, rate]) => `${name} ${percent(rate)}`);
   return h(
     "dl",
