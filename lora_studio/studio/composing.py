@@ -150,6 +150,7 @@ class Composer:
         """Keeps the plan and, where part of it was merged, that part as an adapter of its own."""
         result = {"notes": [], **result, "method": METHODS.get(recipe.method).title}
         together = list(result.pop("stand_ins", {}))
+        result.pop("fingerprint", None)  # of the part that was merged, which is kept by itself
         if together:
             parents = [self._gallery.get(i) for i in together]
             entry = self._add(recipe, parents, title, result["notes"], out, actor)
@@ -176,9 +177,9 @@ class Composer:
         actor: Actor,
     ) -> Entry:
         """The adapter at `out` in the gallery."""
-        cards = [parent.card() for parent in parents]
+        ids, cards = [parent.id for parent in parents], [parent.card() for parent in parents]
         return self._gallery.add(
-            canonical.read(out, composed_card(recipe, cards, title, notes)),
+            canonical.read(out, composed_card(recipe, ids, cards, title, notes)),
             owner=actor.sub,
             recipe=recipe.id,
             kind="composed",
@@ -268,9 +269,13 @@ def short_title(titles: list[str]) -> str:
 
 
 def composed_card(
-    recipe: Recipe, parents: Sequence[AdapterCard], title: str, notes: Sequence[str]
+    recipe: Recipe,
+    ids: Sequence[str],
+    parents: Sequence[AdapterCard],
+    title: str,
+    notes: Sequence[str],
 ) -> AdapterCard:
-    """The card of a composition; `parents` are those of the recipe's active sources."""
+    """The card of a composition; `parents` are the cards of `ids`, its sources."""
     names = short_title([p.title for p in parents])
     method = METHODS.get(recipe.method).title
     licences = {p.licence for p in parents if p.licence}
@@ -284,6 +289,6 @@ def composed_card(
         contributor="LoRA Studio",
         samples=tuple(s for p in parents for s in p.samples[:share]),
         source_format="lora-studio",
-        parents=tuple(source.id for source in recipe.active),
+        parents=tuple(ids),
         recipe=recipe.id,
     )

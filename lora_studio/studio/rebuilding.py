@@ -92,8 +92,9 @@ def rebuild(
         }
         context = JobContext(lambda fields: None, report, lambda: False, home)
         made = handler("compose_adapter")(args, context)
-        cards = [adapters[s.id].card for s in recipe.active]
-        adapter = canonical.read(out, composed_card(recipe, cards, title, made["notes"]))
+        ids = [source.id for source in recipe.active]
+        cards = [adapters[name].card for name in ids]
+        adapter = canonical.read(out, composed_card(recipe, ids, cards, title, made["notes"]))
         replayed = compare(adapter, recipe.about.get("result"))
         if not replayed.good:
             excuse = made["notes"][-1] if made["untuned"] else ""

@@ -11,10 +11,8 @@ const LEAST = 0.005; // shares beneath half a percent are left out of what is sa
 export function composed() {
   const on = session.basket.filter((row) => row.enabled).map((row) => row.id);
   const same = (ids) => ids.length === on.length && ids.every((id) => on.includes(id));
-  const made = session.made.find((one) => one.base === session.base && same(one.sources || []));
-  const opened = session.opened && session.opened.adapter_id ? session.opened : null;
-  const found = made || (opened && on.length ? opened : null);
-  return found && found.adapter_id ? found : null;
+  const found = session.made.find((one) => one.base === session.base && same(one.sources || []));
+  return found?.adapter_id ? found : null;
 }
 
 export const isResult = (points, i) => points.row[i] >= 0;
