@@ -48,8 +48,10 @@ class Measuring(Moderating):
         column, row = board.find(group, line)
         if not _can_run(board, row):
             raise InvalidRequest(f"'{row.title}' cannot be measured by itself here.")
+        if not 0 <= n <= board.prompts:
+            raise InvalidRequest(f"n is {n}; it must be 0 to {board.prompts} prompts of each task.")
         who = self._generating(actor, board.base)
-        count = min(n or board.prompts, board.prompts)
+        count = n or board.prompts
 
         def steps(flow: Flow) -> Steps:
             if row.kind == "routing":

@@ -85,6 +85,8 @@ def test_what_cannot_be_measured_is_refused_at_once(studio: Studio):
     group = shipped("text").groups[0]
     with pytest.raises(InvalidRequest, match="by itself"):
         studio.measure_cell(group.key, "own adapter")
+    with pytest.raises(InvalidRequest, match="0 to 100"):
+        studio.measure_cell(group.key, "base model", -5)
 
 
 def test_a_measurement_can_be_stopped(studio: Studio):
