@@ -253,16 +253,24 @@ def test_what_was_made_for_another_base_model_is_out_of_sight(page: Page):
     assert page.locator(".ls-plan-body .ls-cosine").count() == 2
 
 
-@pytest.mark.parametrize("method", ["refit", "regmean"])
-def test_a_merge_fitted_to_pictures_says_how_far_it_is_and_can_be_stopped(page: Page, method: str):
+def fit_pictures(page: Page, method: str) -> None:
+    """Composes both with a method that is fitted to their pictures, up to its first module."""
     pick_both(page)
     open_tab(page, "Compose")
     page.locator("#ls-method-name").select_option(method)
     page.locator("#ls-go").click()
-    fitting = page.locator("#ls-compose-job", has_text="fitting modules: ")
-    fitting.wait_for(timeout=180_000)
+    page.locator("#ls-compose-job", has_text="fitting modules: ").wait_for(timeout=180_000)
+
+
+def test_a_merge_fitted_to_pictures_can_be_stopped(page: Page):
+    fit_pictures(page, "refit")
     page.locator("#ls-compose-job .ls-job-stop").click()
     page.wait_for_selector("#ls-compose-job [data-state=stopped]")
+
+
+def test_a_merge_fitted_to_pictures_is_made(page: Page):
+    fit_pictures(page, "regmean")
+    page.wait_for_selector(".ls-result-card .ls-compare-it")
 
 
 def test_a_schedule_is_offered_as_what_it_is(page: Page):

@@ -4,6 +4,7 @@ import { isResult } from "./owners.js";
 
 const PAD = 14;
 const REACH = 14; // pixels within which a point is hit
+const AHEAD = 4; // pixels by which a unit of the result, drawn on top, is hit before its sources'
 
 function trace(context, shape, x, y, r) {
   context.moveTo(x + r, y);
@@ -189,10 +190,10 @@ export class Plot {
 
   nearest(px, py) {
     let best = -1;
-    let least = REACH * REACH;
+    let least = REACH;
     for (let i = 0; this.points && i < this.points.n; i += 1) {
       const [x, y] = this.screen(i);
-      const distance = (x - px) ** 2 + (y - py) ** 2;
+      const distance = Math.hypot(x - px, y - py) - (isResult(this.points, i) ? AHEAD : 0);
       if (distance < least) {
         least = distance;
         best = i;

@@ -24,12 +24,10 @@ def build(page: Page) -> None:
     form, hint, suites = build_form(page.session, page.studio.list_suites())
     runs = Runs(page, form)
     with gr.Row(elem_id="ls-compare-run", elem_classes=["ls-tight"]):
-        wide: dict[str, Any] = {"scale": 0, "min_width": 148}
-        wider: dict[str, Any] = {"scale": 0, "min_width": 196}
-        run = gr.Button("Run", variant="primary", elem_id="ls-run", min_width=96, scale=0)
-        again = gr.Button("Another seed", elem_id="ls-again", elem_classes=FOR_IMAGES, **wide)
+        run = gr.Button("Run", variant="primary", elem_id="ls-run", min_width=96)
+        again = gr.Button("Another seed", elem_id="ls-again", elem_classes=FOR_IMAGES)
         test = gr.Button(
-            f"Run {TEST_PROMPTS} test prompts", elem_id="ls-test", elem_classes=FOR_TEXT, **wider
+            f"Run {TEST_PROMPTS} test prompts", elem_id="ls-test", elem_classes=FOR_TEXT
         )
         job = island("job", {"title": "Compare"}, ["stop"], elem_id="ls-compare-job")
     axes = island("axes", {}, ["grid"], elem_id="ls-axes")
