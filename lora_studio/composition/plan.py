@@ -11,8 +11,18 @@ import numpy as np
 
 from lora_studio.adapter import Adapter
 from lora_studio.composition.schedule import Scheduled
+from lora_studio.composition.token_router import TokenRouter
 
-RouteRule = Literal["selection", "mixture", "fusion"]
+RouteRule = Literal[
+    "selection",
+    "mixture",
+    "fusion",
+    "arrow",
+    "self_activated",
+    "router_lora",
+    "smora",
+    "meteora",
+]
 
 
 @dataclass(frozen=True)
@@ -35,11 +45,13 @@ class Merged:
 class RowTerms:
     """Who acts on one row of a batch.
 
-    Without `fuse` the update is sum_i w_i B_i A_i; with it, (sum_i w_i B_i)(sum_i w_i A_i).
+    Without `fuse` the update is sum_i w_i B_i A_i; with it, (sum_i w_i B_i)(sum_i w_i A_i). With a
+    `router`, what each unit adds is weighed by it, token by token.
     """
 
     terms: tuple[tuple[str, float], ...]
     fuse: bool = False
+    router: TokenRouter | None = None
 
 
 @dataclass(frozen=True)
@@ -47,14 +59,15 @@ class Routed:
     """A rule applied to each prompt at run time.
 
     Args:
-        rule: "selection" (the nearest adapter), "mixture" (mean of outputs of the top k) or
-            "fusion" (mean of the parameters of the top k).
+        rule: "selection" (the nearest adapter), "mixture" (mean of outputs of the top k),
+            "fusion" (mean of the parameters of the top k), or that of `router`.
         weights: adapter id -> strength, multiplied into its share.
         top_k: how many adapters answer one prompt, 1 .. number of adapters.
         notes: what a person should know about how it came about.
         stand_ins: adapter id -> name of the one that answers in its place, at strength 1: prompts
             find their way by all adapters of `weights`, also by those that were merged.
         made: name -> adapter, of those among the stand-ins that were made for this plan.
+        router: weighs the chosen adapters per token; without it they share evenly.
     """
 
     rule: RouteRule
@@ -63,6 +76,7 @@ class Routed:
     notes: tuple[str, ...] = field(default=())
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     made: Mapping[str, Adapter] = field(default_factory=dict)
+    router: TokenRouter | None = None
 
     @property
     def answerers(self) -> list[str]:
@@ -82,9 +96,9 @@ class Routed:
         """Terms for a prompt with these similarities (adapter id -> cosine; missing = -1)."""
         ranked = sorted(self.weights, key=lambda i: (-similarity.get(i, -1.0), i))
         chosen = ranked[: self.top_k]
-        share = 1.0 / len(chosen)
+        share = 1.0 if self.router else 1.0 / len(chosen)
         terms = tuple((self.stand_ins.get(i, i), self.strength(i) * share) for i in chosen)
-        return RowTerms(terms, fuse=self.rule == "fusion")
+        return RowTerms(terms, fuse=self.rule == "fusion", router=self.router)
 
 
 Plan = Merged | Routed | Scheduled

@@ -18,7 +18,9 @@ from lora_studio.adapter import Adapter, LoraFactors
 from lora_studio.composition.gate import Gate
 from lora_studio.composition.schedule import Strength
 from lora_studio.engines.grouped_rows import GroupedRows, Piece, Update, behind, weighted
+from lora_studio.engines.router_parts import RouterParts
 from lora_studio.engines.row_factors import ModuleRows, Pair, RowFactors, combine
+from lora_studio.engines.row_routing import PlanRouting
 from lora_studio.engines.rows import RowPlan
 from lora_studio.errors import IncompatibleAdapters, NotFound
 
@@ -74,6 +76,7 @@ class AdapterBank:
         self._sizes: dict[str, int] = {}
         self._hooks: dict[str, Any] = {}
         self._active: RowFactors | GroupedRows | None = None
+        self.routers = RouterParts()
 
     @property
     def ids(self) -> list[str]:
@@ -114,6 +117,7 @@ class AdapterBank:
         """Drops an adapter; unknown ids are ignored."""
         self._resident.pop(adapter_id, None)
         self._sizes.pop(adapter_id, None)
+        self.routers.forget(adapter_id)
 
     @contextmanager
     def guests(self, adapters: Mapping[str, Adapter]) -> Iterator[dict[str, str]]:
@@ -148,7 +152,8 @@ class AdapterBank:
         for name in names:
             pieces = [self._piece(plan, name) for plan in unique]
             if any(piece is not None for piece in pieces):
-                modules[name] = ModuleRows.stack(pieces, index)
+                routings = [self._routing(plan, name) for plan in unique]
+                modules[name] = ModuleRows.stack(pieces, index, routings)
         return RowFactors(tuple(plans), modules)
 
     def pieces(
@@ -209,6 +214,16 @@ class AdapterBank:
             if weight != 0.0 and name in self._resident[adapter_id]
         ]
         return combine(terms, plan.fuse) if terms else None
+
+    def _routing(self, plan: RowPlan, name: str) -> PlanRouting | None:
+        if plan.router is None:
+            return None
+        pieces = [
+            (place, adapter_id, self._resident[adapter_id][name][:2], weight)
+            for place, (adapter_id, weight) in enumerate(plan.terms)
+            if weight != 0.0 and name in self._resident[adapter_id]
+        ]
+        return self.routers.of(plan, name, pieces) if pieces else None
 
     def _hook(self, name: str) -> Callable[..., Tensor | None]:
         def add_rows(module: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from lora_studio.composition.token_router import TokenRouter
 from lora_studio.errors import InvalidRequest
 
 Stop = Literal["eos", "length", "cancelled", "invalid"]
@@ -20,10 +21,12 @@ class RowPlan:
             weight * B_i A_i (one term: selection; weights 1/n: LoraRetriever's mixture).
         fuse: LoraRetriever's fusion instead (arXiv 2402.09997): A = sum of weight * A_i and
             B = sum of weight * B_i, so cross terms appear.
+        router: weighs the units of all terms per token and module; not with `fuse`.
     """
 
     terms: tuple[tuple[str, float], ...] = ()
     fuse: bool = False
+    router: TokenRouter | None = None
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -4,5 +4,10 @@ from lora_studio.composition.routing import (  # noqa: F401  (order is the order
     selection,
     mixture,
     fusion,
+    arrow,
+    self_activated,
+    router_lora,
+    smora,
+    meteora,
     merge_rest,
 )

@@ -1,0 +1,85 @@
+"""What was fitted for a token router: a file beside its base model or among the studio's data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from lora_studio.errors import InvalidRequest
+from lora_studio.families import resolve_base
+from lora_studio.settings import Settings
+
+Query = tuple[np.ndarray, np.ndarray]
+"""A (rank, d_in) and B (d_out, rank) of one module."""
+
+
+@dataclass(frozen=True, eq=False)
+class RouterWeights:
+    """Fitted parts of one rule for one base model.
+
+    Args:
+        rule: name of the token router.
+        queries: module -> a LoRA of the router's own (`router_lora`).
+        keys: adapter id -> module -> (items, d_in [+ 1]) rows of the adapter (`smora`: one for each
+            unit, and its bias; `meteora`: one).
+        facts: how it was fitted.
+    """
+
+    rule: str
+    queries: Mapping[str, Query] = field(default_factory=dict)
+    keys: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def router_paths(base: str, rule: str) -> list[Path]:
+    """Where the fitted part of a rule may lie: the studio's own, then what came with the base."""
+    name = f"{rule}.safetensors"
+    places = [Settings().data_dir / "routers" / base.replace("/", "--") / name]
+    folder = Path(resolve_base(base))
+    return [*places, folder / "routers" / name] if folder.is_dir() else places
+
+
+def router_for(base: str, rule: str) -> RouterWeights | None:
+    """What was fitted of a rule for a base model, or None."""
+    path = next((path for path in router_paths(base, rule) if path.is_file()), None)
+    return load_router(path) if path else None
+
+
+def save_router(weights: RouterWeights, path: Path) -> None:
+    """Writes a safetensors file in float16 with rule and facts in its header."""
+    tensors = {f"query/{m}/{part}": v for m, q in weights.queries.items()
+               for part, v in zip("AB", q, strict=True)}  # fmt: skip
+    tensors |= {f"key/{i}/{m}": v for i, rows in weights.keys.items() for m, v in rows.items()}
+    half = {name: np.ascontiguousarray(value, dtype=np.float16) for name, value in tensors.items()}
+    header = {"rule": weights.rule, "facts": json.dumps(dict(weights.facts), sort_keys=True)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(half, path, header)
+
+
+def load_router(path: Path) -> RouterWeights:
+    """Reads what `save_router` wrote.
+
+    Raises:
+        InvalidRequest: the file is none of that kind.
+    """
+    halves: dict[str, dict[str, np.ndarray]] = {}
+    keys: dict[str, dict[str, np.ndarray]] = {}
+    try:
+        with safe_open(path, "np") as file:
+            header = file.metadata() or {}
+            rule, facts = header["rule"], json.loads(header["facts"])
+            for name in file.keys():  # noqa: SIM118  (no mapping)
+                kind, first, second = name.split("/")
+                table = halves if kind == "query" else keys
+                table.setdefault(first, {})[second] = file.get_tensor(name).astype(np.float32)
+        queries = {module: (parts["A"], parts["B"]) for module, parts in halves.items()}
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise InvalidRequest(f"{path.name} cannot be read as a fitted router: {error}") from error
+    return RouterWeights(rule, queries, keys, facts)

@@ -1,0 +1,50 @@
+"""Arrow routing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from lora_studio.composition.method import Inputs, Range, method
+from lora_studio.composition.plan import Routed
+from lora_studio.composition.routing.sharing import Active, How, Mass, Temperature, Unsure, shared
+from lora_studio.composition.routing.strengths import strengths
+from lora_studio.composition.token_router import Seen, router, token_router
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@method("arrow", title="Arrow", kind="routing", paper="https://arxiv.org/abs/2405.11157")
+def arrow(
+    inputs: Inputs,
+    *,
+    share: How = "top_k",
+    active: Active = 3,
+    temperature: Temperature = 1.0,
+    unsure: Unsure = 0.9,
+    mass: Mass = 0.8,
+    among: Annotated[int, Range(1, 64, 1, "Adapters retrieved for a prompt, who may act")] = 16,
+) -> Routed:
+    """Gives each token, in each module, to the adapters whose strongest input direction it has.
+
+    p = softmax(|v_j . x| / temperature) with v_j the first right singular vector of B_j A_j, over
+    the `active` largest; y = W0 x + sum_j p_j w_j s_j B_j A_j x. Needs no samples and no fitting.
+    PEFT has it for adapters of one rank and the same modules; here both may differ, and an adapter
+    has no say in modules it lacks. `share = entropy` is DynMoLE's rule.
+    """
+    found = strengths(inputs)
+    how = {"share": share, "active": active, "unsure": unsure, "mass": mass}
+    rule = router("arrow", temperature=temperature, **how)
+    return Routed("arrow", found, top_k=min(among, len(found)), router=rule)
+
+
+@token_router("arrow", "prototypes")
+def weigh(
+    seen: Seen, *, temperature: float, share: str, active: float, unsure: float, mass: float
+) -> Tensor:
+    """Arrow's shares, spread over each adapter's units."""
+    keys = seen.extras["prototypes"]  # (n, E, d_in)
+    able = seen.present & (keys.square().sum(2)[:, None] > 0)
+    able = able | (seen.present & ~able.any(2, keepdim=True))
+    scores = (seen.x @ keys.mT).abs() / temperature
+    return seen.to_units(shared(scores, able, share, active, unsure, mass))

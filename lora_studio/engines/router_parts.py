@@ -1,0 +1,123 @@
+"""What token routers need beside the adapters: what follows from their factors, kept while they are
+resident, and what was fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lora_studio.composition.router_weights import RouterWeights
+from lora_studio.composition.token_router import RULES, Need
+from lora_studio.engines.row_routing import PlanRouting
+from lora_studio.engines.rows import RowPlan
+from lora_studio.errors import InvalidRequest, LoraStudioError
+
+Held = tuple[int, str, tuple[Tensor, Tensor], float]
+"""Place of a term in its plan, adapter id, its A (r, d_in) and B (d_out, r), its weight."""
+FITTED: dict[Need, str] = {
+    "query": "router_lora",
+    "unit_keys": "smora",
+    "adapter_keys": "meteora",
+}
+
+
+class RouterParts:
+    """Parts of token routers beside an adapter bank."""
+
+    def __init__(self) -> None:
+        self._fitted: dict[str, RouterWeights] = {}
+        self._prototypes: dict[str, dict[str, Tensor]] = {}
+
+    def equip(self, weights: RouterWeights) -> None:
+        """Uses what was fitted of a rule, in place of what was used before."""
+        self._fitted[weights.rule] = weights
+
+    def forget(self, adapter_id: str) -> None:
+        """Drops what was worked out for an adapter."""
+        self._prototypes.pop(adapter_id, None)
+
+    def of(self, plan: RowPlan, module: str, pieces: Sequence[Held]) -> PlanRouting:
+        """The token router of a plan in a module that some of its adapters have.
+
+        Raises:
+            InvalidRequest: the rule was not fitted, or not for these adapters.
+        """
+        assert plan.router is not None
+        if plan.fuse:
+            raise LoraStudioError("A plan that averages factors has no units to route among.")
+        like = pieces[0][2][0]
+        owners = [place for place, _, (a, _), _ in pieces for _ in range(len(a))]
+        extras: dict[str, Tensor] = {}
+        needs = RULES.get(plan.router.rule).needs
+        if "norms" in needs:
+            extras["norms"] = torch.cat(
+                [b.float().norm(dim=0) * abs(w) for *_, (_, b), w in pieces]
+            )
+        if "prototypes" in needs:
+            found = {place: self._prototype(i, module, pair) for place, i, pair, _ in pieces}
+            extras["prototypes"] = _placed(found, len(plan.terms))
+        if "adapter_keys" in needs:
+            keys = {place: self._keys("meteora", i, module, like)[0] for place, i, *_ in pieces}
+            extras["adapter_keys"] = _placed(keys, len(plan.terms))
+        if "unit_keys" in needs:
+            keys = [self._keys("smora", i, module, like) for _, i, *_ in pieces]
+            extras["unit_keys"] = torch.cat(keys)
+        query = self._query(module, like) if "query" in needs else None
+        places = torch.tensor(owners, device=like.device)
+        return PlanRouting(plan.router, places, len(plan.terms), extras, query)
+
+    def _prototype(self, adapter_id: str, module: str, pair: tuple[Tensor, Tensor]) -> Tensor:
+        known = self._prototypes.setdefault(adapter_id, {})
+        if module not in known:
+            known[module] = prototype(*pair)
+        return known[module]
+
+    def _rule(self, rule: str) -> RouterWeights:
+        if rule not in self._fitted:
+            raise InvalidRequest(
+                f"Nothing was fitted for {rule} and this base model. Run `lora-studio train-router "
+                f"--rule {rule}`, or choose a rule that needs no fitting, such as Arrow."
+            )
+        return self._fitted[rule]
+
+    def _keys(self, rule: str, adapter_id: str, module: str, like: Tensor) -> Tensor:
+        rows = self._rule(rule).keys.get(adapter_id, {}).get(module)
+        if rows is None:
+            raise InvalidRequest(
+                f"The {rule} gate was fitted without adapter {adapter_id[:12]}. Run `lora-studio "
+                f"train-router --rule {rule}` with it, or choose RouterLoRA, which serves adapters "
+                "it never saw."
+            )
+        return _tensor(rows, like)
+
+    def _query(self, module: str, like: Tensor) -> tuple[Tensor, Tensor] | None:
+        pair = self._rule("router_lora").queries.get(module)
+        return pair and (_tensor(pair[0], like), _tensor(pair[1], like))
+
+
+def prototype(a: Tensor, b: Tensor) -> Tensor:
+    """(d_in,) the first right singular vector of b @ a, which is never formed; its sign is open."""
+    q, r = torch.linalg.qr(a.float().mT)  # (d_in, r), (r, r)
+    core = b.float() @ r.mT  # (d_out, r)
+    _, vectors = torch.linalg.eigh(core.mT @ core)  # ascending
+    return q @ vectors[:, -1]
+
+
+def _placed(values: dict[int, Tensor], count: int) -> Tensor:
+    """(count, d) with zeros at places that have none."""
+    first = next(iter(values.values()))
+    whole = first.new_zeros(count, *first.shape)
+    for place, value in values.items():
+        whole[place] = value
+    return whole
+
+
+def _tensor(values: np.ndarray | Tensor, like: Tensor) -> Tensor:
+    """In float32 beside the adapters; tensors, as while a router is fitted, stay what they are."""
+    if isinstance(values, torch.Tensor):
+        return cast("Tensor", values)
+    return torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(like.device)
