@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lora_studio.composition import Routed
+from lora_studio.composition import Routed, RowTerms
 from lora_studio.errors import InvalidRequest
 
 MAX_COLUMNS = 8
@@ -71,16 +71,14 @@ def make_rows(
     rows = []
     for p, prompt in enumerate(prompts):
         for c, column in enumerate(columns):
-            terms, fuse = column.terms, False
+            chosen = RowTerms(column.terms)
             if column.routed is not None:
                 chosen = column.routed.row(similarity[p] if similarity else {})
-                terms, fuse = chosen.terms, chosen.fuse
             rows.append(
                 {
                     "id": f"{p}.{c}",
                     "prompt": prompt,
-                    "terms": [[name, weight] for name, weight in terms],
-                    "fuse": fuse,
+                    **chosen.to_dict(),
                     "sampling": dict(sampling),
                     "seed": seed + p,
                 }

@@ -48,7 +48,7 @@ def gate_path(base: str) -> Path:
     folder = Path(resolve_base(base))
     if folder.is_dir():
         return folder / FILE
-    return Settings().data_dir / "gates" / f"{base.replace('/', '--')}.safetensors"
+    return Settings.from_env().data_dir / "gates" / f"{base.replace('/', '--')}.safetensors"
 
 
 def gate_for(base: str) -> Gate | None:

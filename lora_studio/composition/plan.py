@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -52,6 +52,11 @@ class RowTerms:
     terms: tuple[tuple[str, float], ...]
     fuse: bool = False
     router: TokenRouter | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a row of a job carries it: terms [[id, weight]], fuse, router."""
+        router = self.router.to_dict() if self.router else None
+        return {"terms": [list(term) for term in self.terms], "fuse": self.fuse, "router": router}
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class RouterWeights:
 def router_paths(base: str, rule: str) -> list[Path]:
     """Where the fitted part of a rule may lie: the studio's own, then what came with the base."""
     name = f"{rule}.safetensors"
-    places = [Settings().data_dir / "routers" / base.replace("/", "--") / name]
+    places = [Settings.from_env().data_dir / "routers" / base.replace("/", "--") / name]
     folder = Path(resolve_base(base))
     return [*places, folder / "routers" / name] if folder.is_dir() else places
 
@@ -49,7 +50,38 @@ def router_paths(base: str, rule: str) -> list[Path]:
 def router_for(base: str, rule: str) -> RouterWeights | None:
     """What was fitted of a rule for a base model, or None."""
     path = next((path for path in router_paths(base, rule) if path.is_file()), None)
-    return load_router(path) if path else None
+    return _kept(path, path.stat().st_mtime_ns) if path else None
+
+
+@lru_cache(maxsize=4)
+def _kept(path: Path, changed: int) -> RouterWeights:
+    """A file as it was at a time, read once."""
+    return load_router(path)
+
+
+def fitted_router(base: str, rule: str, ids: Iterable[str] = ()) -> RouterWeights:
+    """As `router_for`, with what is missing told.
+
+    Args:
+        ids: adapters that are to be routed among.
+
+    Raises:
+        InvalidRequest: the rule was not fitted for the base model, or without one of the adapters.
+    """
+    found = router_for(base, rule)
+    if found is None:
+        raise InvalidRequest(
+            f"Nothing was fitted for {rule} and this base model. Run `lora-studio train-router "
+            f"--rule {rule}`, or choose a rule that needs no fitting, such as Arrow."
+        )
+    missing = [i for i in ids if i not in found.keys] if found.keys else []
+    if missing:
+        raise InvalidRequest(
+            f"The {rule} gate was fitted without {len(missing)} of these adapters "
+            f"({', '.join(i[:12] for i in missing[:3])}). Run `lora-studio train-router --rule "
+            f"{rule}` with them, or choose RouterLoRA, which serves adapters it never saw."
+        )
+    return found
 
 
 def save_router(weights: RouterWeights, path: Path) -> None:

@@ -111,6 +111,11 @@ class Rule:
     weigh: Weigh
     needs: tuple[Need, ...]
 
+    @property
+    def fitted(self) -> bool:
+        """Whether a part of it has to be fitted before it can run."""
+        return bool({"query", "unit_keys", "adapter_keys"} & set(self.needs))
+
 
 RULES: Registry[Rule] = Registry("token router")
 

@@ -78,20 +78,13 @@ class RouterParts:
 
     def _rule(self, rule: str) -> RouterWeights:
         if rule not in self._fitted:
-            raise InvalidRequest(
-                f"Nothing was fitted for {rule} and this base model. Run `lora-studio train-router "
-                f"--rule {rule}`, or choose a rule that needs no fitting, such as Arrow."
-            )
+            raise InvalidRequest(f"The {rule} router is not there; fit it first.")
         return self._fitted[rule]
 
     def _keys(self, rule: str, adapter_id: str, module: str, like: Tensor) -> Tensor:
         rows = self._rule(rule).keys.get(adapter_id, {}).get(module)
         if rows is None:
-            raise InvalidRequest(
-                f"The {rule} gate was fitted without adapter {adapter_id[:12]}. Run `lora-studio "
-                f"train-router --rule {rule}` with it, or choose RouterLoRA, which serves adapters "
-                "it never saw."
-            )
+            raise InvalidRequest(f"The {rule} gate was fitted without adapter {adapter_id[:12]}.")
         return _tensor(rows, like)
 
     def _query(self, module: str, like: Tensor) -> tuple[Tensor, Tensor] | None:

@@ -98,14 +98,16 @@ def export_routed(gallery: Seen, recipe: Recipe, plan: Routed, embedder: str, fo
         routing = {
             "rule": plan.rule,
             "top_k": plan.top_k,
+            "router": plan.router.to_dict() if plan.router else None,
             "base_model": recipe.base.get("repo", ""),
             "embedder": embedder,
             "adapters": facts,
         }
         (home / "routing.json").write_text(json.dumps(routing, indent=1), encoding="utf-8")
         (home / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-        script = (assets_dir() / "export" / "run.py").read_text(encoding="utf-8")
-        (home / "run.py").write_text(script, encoding="utf-8")
+        if plan.router is None:
+            script = (assets_dir() / "export" / "run.py").read_text(encoding="utf-8")
+            (home / "run.py").write_text(script, encoding="utf-8")
         (home / "README.md").write_text(
             _routed_readme(plan, sources, facts, fixed), encoding="utf-8"
         )
@@ -158,9 +160,25 @@ def _routed_readme(
     )
     return (
         f"# {method.title} of {len(plan.weights)} adapters\n\n{method.summary}\n\n"
-        f"Each prompt is answered by {plan.top_k} of:\n\n{names}\n\n{one}"
-        "Run it with transformers, peft and sentence-transformers installed:\n\n"
-        '    python run.py --base PATH_OR_HUB_ID "your prompt"\n'
+        f"Each prompt is answered by {plan.top_k} of:\n\n{names}\n\n{one}{_how_to_run(plan)}"
+    )
+
+
+def _how_to_run(plan: Routed) -> str:
+    if plan.router is None:
+        return (
+            "Run it with transformers, peft and sentence-transformers installed:\n\n"
+            '    python run.py --base PATH_OR_HUB_ID "your prompt"\n'
+        )
+    same = (
+        " PEFT runs it too where all adapters have one rank and the same modules: "
+        "`peft.create_arrow_model` with the folders under `adapters/`."
+        if plan.router.rule == "arrow"
+        else ""
+    )
+    return (
+        "Who acts is decided token by token, inside the model, which a file cannot carry. Open "
+        f"`recipe.yaml` in LoRA Studio to run it.{same}\n"
     )
 
 

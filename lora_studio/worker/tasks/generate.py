@@ -6,12 +6,12 @@ from typing import Any
 
 from lora_studio.engines.rows import Row, RowUpdate, Sampling
 from lora_studio.worker.job import JobContext
-from lora_studio.worker.tasks.running import engine_for, load_adapters, row_plan
+from lora_studio.worker.tasks.running import engine_for, equip_routers, load_adapters, row_plan
 
 
 def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     """args: base, device, max_rows, adapters {id: blob path}, rows [{id, prompt, terms, fuse,
-    sampling, seed}].
+    router, sampling, seed}].
 
     Sends data {rows: [{id, text, tokens, done}]} with the whole text of each changed row. Returns
     {rows: [{id, text, tokens, stop}], seconds, tokens, tokens_per_second}.
@@ -28,6 +28,8 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
         )
         for row in args["rows"]
     ]
+
+    equip_routers(engine, [row.plan for row in rows])
 
     def stream(updates: list[RowUpdate]) -> None:
         fields = ("id", "text", "tokens", "done")

@@ -12,7 +12,7 @@ from lora_studio.evaluation.metrics import Rate
 from lora_studio.worker.job import JobContext
 from lora_studio.worker.tasks import compose_adapter
 from lora_studio.worker.tasks.blobs import Blobs
-from lora_studio.worker.tasks.running import engine_for, load_adapters
+from lora_studio.worker.tasks.running import engine_for, equip_routers, load_adapters
 
 CELL = "cell"
 """Name of the merged adapter among those that are resident."""
@@ -58,7 +58,9 @@ def _plans(
         for name, adapter in plan.made.items():
             engine.bank.add(name, adapter, keep=args["blobs"].keys())
         rows = [plan.row(near) for near in args["similarity"]]
-        return [RowPlan(row.terms, row.fuse) for row in rows], {"notes": list(plan.notes)}
+        plans = [RowPlan(row.terms, row.fuse, row.router) for row in rows]
+        equip_routers(engine, plans)
+        return plans, {"notes": list(plan.notes)}
     assert isinstance(plan, Merged)
     engine.bank.add(CELL, plan.adapter)
     told = {"rank": plan.adapter.max_rank, "notes": [*plan.notes, *([excuse] if excuse else [])]}

@@ -209,7 +209,7 @@ def test_joining_and_selecting_is_gathering(equipped):
 
 
 def test_who_was_not_fitted_is_named(engine):
-    with pytest.raises(InvalidRequest, match="train-router"):
+    with pytest.raises(InvalidRequest, match="fit it first"):
         engine.bank.gather([RowPlan((("a", 1.0),), router=ROUTERS["router_lora"])])
     engine.bank.routers.equip(RouterWeights("smora", keys={"a": {}}))
     with pytest.raises(InvalidRequest, match="fitted without adapter b"):
