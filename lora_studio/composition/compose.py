@@ -12,13 +12,11 @@ from lora_studio.adapter import Adapter, LoraFactors
 from lora_studio.composition.gate import Gate, gate_for
 from lora_studio.composition.method import METHODS, Inputs, Progress, no_progress
 from lora_studio.composition.module_weights import module_factors
-from lora_studio.composition.plan import Plan, Routed
+from lora_studio.composition.plan import Plan
 from lora_studio.composition.probe import ModelProbe
 from lora_studio.composition.recipe import Recipe, Source
 from lora_studio.composition.region import checked_region
-from lora_studio.composition.router_weights import fitted_router
 from lora_studio.composition.schedule import Scheduled
-from lora_studio.composition.token_router import RULES
 from lora_studio.errors import IncompatibleAdapters, InvalidRequest
 
 Lookup = Callable[[str], Adapter]
@@ -107,9 +105,6 @@ def run_recipe(
         stream=stream,
     )
     plan = method(inputs, **recipe.params)
-    base = recipe.base.get("repo", "")
-    if base and isinstance(plan, Routed) and plan.router and RULES.get(plan.router.rule).fitted:
-        fitted_router(base, plan.router.rule, plan.weights)
     if not isinstance(plan, Scheduled):
         return plan
     cut = {i: a for i, a, s in zip(ids, adapters, active, strict=True) if i != s.id}

@@ -13,6 +13,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from lora_studio.composition.plan import Plan, Routed
+from lora_studio.composition.token_router import RULES
 from lora_studio.errors import InvalidRequest
 from lora_studio.families import resolve_base
 from lora_studio.settings import Settings
@@ -51,6 +53,12 @@ def router_for(base: str, rule: str) -> RouterWeights | None:
     """What was fitted of a rule for a base model, or None."""
     path = next((path for path in router_paths(base, rule) if path.is_file()), None)
     return _kept(path, path.stat().st_mtime_ns) if path else None
+
+
+def check_fitted(plan: Plan, base: str) -> None:
+    """Raises InvalidRequest, as `fitted_router`, if a plan needs what was not fitted."""
+    if isinstance(plan, Routed) and plan.router and RULES.get(plan.router.rule).fitted:
+        fitted_router(base, plan.router.rule, plan.weights)
 
 
 @lru_cache(maxsize=4)

@@ -177,7 +177,7 @@ class TextEngine:
             target = list(row.target)
         else:
             end = self.tokenizer.eos_token_id
-            target = self._answer(row.prompt, row.target, prompt)
+            target = self.answer_ids(row.prompt, row.target)
             target += [end] if end is not None else []
         if not target or len(prompt) + len(target) > self.max_tokens:
             raise InvalidRequest(
@@ -186,8 +186,9 @@ class TextEngine:
             )
         return prompt, target
 
-    def _answer(self, prompt: str, answer: str, ids: list[int]) -> list[int]:
-        """Token ids of an answer, as the chat template would write it after the prompt `ids`."""
+    def answer_ids(self, prompt: str, answer: str) -> list[int]:
+        """Token ids of an answer, as the chat template would write it after the prompt's."""
+        ids = self.prompt_ids(prompt)
         framed = self._framed(prompt)
         if self.tokenizer.chat_template:
             turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]

@@ -10,4 +10,5 @@ from lora_studio.composition.routing import (  # noqa: F401  (order is the order
     smora,
     meteora,
     merge_rest,
+    even,
 )

@@ -21,6 +21,7 @@ from lora_studio.composition.cosines import cosines
 from lora_studio.composition.inspection import scheduled_figures
 from lora_studio.composition.probe import ModelProbe
 from lora_studio.composition.replay import fingerprint
+from lora_studio.composition.router_weights import check_fitted
 from lora_studio.composition.shares import packed
 from lora_studio.errors import Cancelled, LoraStudioError
 from lora_studio.formats import canonical
@@ -42,6 +43,7 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     recipe = Recipe.from_dict(args["recipe"])
     blobs = Blobs(args["blobs"], ctx)
     plan, excuse = carry_out(args, recipe, blobs, ctx)
+    check_fitted(plan, recipe.base.get("repo", ""))
     if isinstance(plan, Scheduled):
         return {"routed": True, **scheduled_figures(plan)}
     facts = {

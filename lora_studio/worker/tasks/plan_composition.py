@@ -20,6 +20,7 @@ from lora_studio.composition.inspection import (
     scheduled_figures,
     sign_conflict,
 )
+from lora_studio.composition.router_weights import check_fitted
 from lora_studio.rank_units import SHARED_SEED, SHARED_SEED_WARNING, shared_seed
 from lora_studio.worker.job import JobContext
 from lora_studio.worker.tasks.blobs import Blobs
@@ -37,6 +38,7 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     family = str(args.get("family", ""))
     plan = run_recipe(recipe, blobs, progress=blobs.progress, family=family)
     seconds = time.perf_counter() - start
+    check_fitted(plan, recipe.base.get("repo", ""))
     active = recipe.active
     sources = [choose_units(blobs(s.id), s) for s in active]
     weights = [s.weight for s in active]

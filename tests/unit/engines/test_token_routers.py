@@ -216,7 +216,7 @@ def test_who_was_not_fitted_is_named(engine):
         engine.bank.gather([RowPlan((("b", 1.0),), router=ROUTERS["smora"])])
 
 
-@pytest.mark.parametrize("rule", RULES.names())
+@pytest.mark.parametrize("rule", [r for r in RULES.names() if r != "even"])
 def test_a_plan_carries_its_router_through_json(rule, make_adapter):
     adapters = [make_adapter(1), make_adapter(2)]
     plan = compose(rule, adapters)
