@@ -78,6 +78,35 @@ class Comparer:
             "seconds": result["seconds"],
         }
 
+    def explain(
+        self,
+        flow: Flow,
+        prompt: str,
+        text: str,
+        request: Mapping[str, Any],
+        base: str,
+        seed: int,
+        actor: Actor,
+    ) -> Steps:
+        """Returns `Decision.to_dict` of one answer, with titles [[id, title]] of its adapters."""
+        found = yield from self._columns.resolve(flow, [request], base, seed, actor)
+        column: Column = found["columns"][-1]
+        similarity = yield from self._similarities(flow, [column], [prompt], base)
+        (row,) = make_rows([column], [prompt], similarity, {}, seed)
+        args = {
+            "base": base,
+            "device": self._settings.device,
+            "adapters": dict(column.blobs),
+            "row": {**row, "text": text},
+            "max_rows": self._settings.max_rows,
+        }
+        told = yield from flow.run(Job("trace", args, "model"))
+        titles = [
+            [name, self._gallery.get(name).title if self._gallery.has(name) else column.title]
+            for name in told["adapters"]
+        ]
+        return {**told, "titles": titles, "column": column.to_dict()}
+
     def compare_pictures(
         self,
         flow: Flow,

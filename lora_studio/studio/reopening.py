@@ -11,8 +11,8 @@ from lora_studio.composition import Recipe, Source
 from lora_studio.errors import NotFound
 from lora_studio.gallery import Entry
 from lora_studio.studio.adding import READ_SECONDS
+from lora_studio.studio.explaining import Explaining
 from lora_studio.studio.flow import Flow, Steps
-from lora_studio.studio.leaderboards import Measuring
 from lora_studio.studio.peft_folder import slug
 from lora_studio.studio.permissions import Actor
 from lora_studio.worker.job import Job
@@ -22,7 +22,7 @@ MAX_TREE = 200
 MAX_NAMED = 10_000
 
 
-class Reopening(Measuring):
+class Reopening(Explaining):
     """The part of a studio that takes recipes back."""
 
     def open_recipe(self, path: str, *, actor: Actor | None = None) -> Flow:

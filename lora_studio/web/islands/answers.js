@@ -1,6 +1,6 @@
 // The texts of a comparison: a column a model, a block a prompt; differences can be marked.
 
-import { fixed, h, icon, swap } from "./dom.js";
+import { button, fixed, h, icon, swap } from "./dom.js";
 import { wordDiff } from "./diff.js";
 import { headsOf } from "./sheet.js";
 import { hueOf, session } from "./state.js";
@@ -39,6 +39,15 @@ function cell(view, column, place, text, info) {
         done ? icon("check", 12) : null,
         ` ${info.tokens || 0} tok`,
       ),
+      place && done && text && !view.running
+        ? button("", {
+            kind: "icon",
+            class: "ls-explain",
+            "aria-label": `Who spoke in the answer of ${column.title}`,
+            title: "Who spoke at each word",
+            onclick: () => view.explain(info.prompt, place),
+          }, "layers")
+        : null,
     ),
     column.detail ? h("p", { class: "ls-cell-detail" }, column.detail) : null,
     h(
@@ -49,7 +58,7 @@ function cell(view, column, place, text, info) {
   );
 }
 
-export function answers(host) {
+export function answers(host, explain) {
   let last = {};
   const toggle = h("input", {
     type: "checkbox",
@@ -66,7 +75,7 @@ export function answers(host) {
     last = value;
     const texts = new Map((value.cells || []).map((c) => [`${c.prompt}:${c.column}`, c]));
     const columns = headsOf(value);
-    const view = { texts, running: value.running, diff: toggle.checked };
+    const view = { texts, running: value.running, diff: toggle.checked, explain };
     const speed = Number.isFinite(value.tokens_per_second)
       ? h(
           "span",

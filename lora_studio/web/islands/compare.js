@@ -18,11 +18,14 @@ function tally(told) {
   );
 }
 
-export function mount({ host, props, watch }) {
+export function mount({ host, props, trigger, watch }) {
   const bar = h("div", { class: "ls-compare-bar" });
   const room = h("div", { class: "ls-sheet" });
   const texts = h("div", { class: "ls-answers" });
-  const drawTexts = answers(texts);
+  const drawTexts = answers(texts, (prompt, column) => {
+    props.value = { ...props.value, asked: { prompt, column } };
+    trigger("explain");
+  });
   const drawSheet = sheet(room);
   let voting = false;
   let verdict = null;

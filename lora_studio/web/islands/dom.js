@@ -47,6 +47,7 @@ const PATHS = {
   table: "M4 5h16v14H4zM4 10h16M4 14.500h16M10 5v14",
   map: "M6 8h.01M10 15h.01M16 7h.01M18 14h.01M13 11h.01M7 18h.01",
   filter: "M4 6h16M7 12h10M10 18h4",
+  layers: "M12 4l8 4.500-8 4.500-8-4.500zM4 12.500l8 4.500 8-4.500M4 16.500l8 4.500 8-4.500",
 };
 
 export function icon(name, size = 16) {

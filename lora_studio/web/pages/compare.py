@@ -31,12 +31,14 @@ def build(page: Page) -> None:
         )
         job = island("job", {"title": "Compare"}, ["stop"], elem_id="ls-compare-job")
     axes = island("axes", {}, ["grid"], elem_id="ls-axes")
-    grid = island("compare", elem_id="ls-compare")
+    grid = island("compare", {}, ["explain"], elem_id="ls-compare")
+    heat = island("heat", elem_id="ls-heat")
     island("ballots", elem_id="ls-ballots")
     table = island("scores", elem_id="ls-scores")
     asked = [page.session, suites, form.seed]
     started = _wire_pictures(runs, form, (run, again, axes), [job, grid])
     started.append(test.click(runs.tests, asked, [job, table], **ONCE))
+    started.append(grid.explain(runs.explain, [page.session, grid], [job, heat], **ONCE))
     job.stop(runs.stop, [grid], [job, grid], cancels=started, queue=False, **QUIET)
     form.prompts.change(
         runs.hint,

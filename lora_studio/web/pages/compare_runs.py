@@ -47,6 +47,7 @@ class Runs:
                 "seeds": [first + place for place in range(len(prompts))],
                 "columns": [{"title": c.get("title", ""), "kind": c["kind"]} for c in columns],
                 "sources": _sources(session),
+                "requests": [column for column in columns if column["kind"] != "base"],
                 "cells": [],
             }
             sampling = form.sampling(values, images)
@@ -94,6 +95,31 @@ class Runs:
         for job_state, payload in self._page.jobs.stream(request, SLOT, submit):
             done = (payload or {}).get("result")
             yield job_state, done if done else gr.skip()
+
+    def explain(
+        self, session: dict[str, Any], shown: Shown | None, request: gr.Request
+    ) -> Iterator[tuple[State, Any]]:
+        """Who spoke in the answer that was asked about."""
+        view = shown or {}
+        asked = view.get("asked") or {}
+
+        def submit() -> Any:
+            studio, base = self._page.seat(request), str(view.get("base") or self._base(session))
+            place, number = int(asked.get("column", 0)), int(asked.get("prompt", 0))
+            requests, prompts = view.get("requests") or [], view.get("prompts") or []
+            if not (0 < place <= len(requests) and 0 <= number < len(prompts)):
+                raise InvalidRequest("That answer is not shown. Run the comparison again.")
+            found = {(c["prompt"], c["column"]): c["text"] for c in view.get("cells") or []}
+            text, prompt = str(found.get((number, place), "")), str(prompts[number])
+            seed = int((view.get("seeds") or [0])[0])
+            return studio.explain_answer(prompt, text, requests[place - 1], base, seed)
+
+        for job_state, payload in self._page.jobs.stream(request, SLOT, submit):
+            done = (payload or {}).get("result")
+            if not done:
+                yield job_state, gr.skip()
+                continue
+            yield job_state, {**done, "serial": job_state["serial"]}
 
     def stop(self, shown: Shown | None, request: gr.Request) -> tuple[State, Any]:
         """Ends the run; what was answered stays."""

@@ -27,6 +27,7 @@ TASKS: dict[str, str] = {
         "read_recipe",
         "render",
         "score",
+        "trace",
         "validate",
         "verdict",
     )
