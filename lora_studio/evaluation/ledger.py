@@ -90,7 +90,8 @@ class Ledger:
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 told = json.loads(line)
-                self._known[told.pop("key")] = Answer(**told)
+                key = told.pop("key")
+                self._known[key] = Answer(**told)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise InvalidRequest(
                     f"{path}, line {number} is no kept answer. Remove the file to begin anew."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from lora_studio.compare import Column, all_blobs, cells, make_rows
 from lora_studio.demo.tasks import TASKS
 from lora_studio.errors import InvalidRequest, NotFound
 from lora_studio.evaluation.metrics import Rate, exact_match
+from lora_studio.evaluation.task_file import read_task_file
 from lora_studio.gallery import Gallery
 from lora_studio.settings import Settings, assets_dir
 from lora_studio.studio.columns import Columns
@@ -179,4 +179,4 @@ def list_suites() -> list[dict[str, str]]:
 def open_suite(name: str) -> list[dict[str, str]]:
     """Prompts and targets of a suite by the name that `list_suites` gives."""
     path = assets_dir() / "demo" / "text" / "tests" / f"{name}.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [{"prompt": r.prompt, "target": r.reference} for r in read_task_file(path).rows]
