@@ -72,8 +72,7 @@ class Bench:
         torch.set_num_threads(1)
         self.engine = TextEngine(DEMO_BASE, "auto", 64)
         self.embedder = load_embedder()
-        self.contents: dict[str, str] = {}
-        self.asker = Asker(self.engine, self.contents, Ledger(folder / "answers.jsonl"))
+        self.asker = Asker(self.engine, ledger=Ledger(folder / "answers.jsonl"))
         self.ends = time.monotonic() + seconds
         self.composed = folder / "composed"
         self.fresh = fresh
@@ -84,7 +83,7 @@ class Bench:
 
     def keep(self, name: str, adapter: Adapter) -> None:
         """Makes an adapter resident; under a name it shares with others, this one from now on."""
-        self.contents[name] = adapter.id
+        self.asker.contents[name] = adapter.id
         self.engine.bank.add(name, adapter)
 
     def known(self, asked: str, make: Callable[[], Outcome]) -> Outcome:

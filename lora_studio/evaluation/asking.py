@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Literal, Protocol
 
 from lora_studio.engines.rows import (
@@ -76,7 +75,7 @@ class Asker:
         tokens: int = TOKENS,
     ) -> None:
         self._model = model
-        self._contents = contents if contents is not None else {}
+        self.contents = dict(contents or {})
         self.ledger = ledger if ledger is not None else Ledger()
         self._tokens = tokens
 
@@ -95,8 +94,9 @@ class Asker:
             if self.ledger.get(key) is None
         }
         total, done = len(open_), 0
-        for how, group in groupby(sorted(open_.items(), key=_order), lambda one: one[1].how):
-            waiting = list(group)
+        hows: tuple[How, ...] = ("score", "text")
+        for how in hows:
+            waiting = sorted((one for one in open_.items() if one[1].how == how), key=_length)
             for start in range(0, len(waiting), PART):
                 report(done, total)
                 part = waiting[start : start + PART]
@@ -115,7 +115,7 @@ class Asker:
         """Under which its answer is kept."""
         names = question.plan.ids
         how = question.how if question.how == "score" else f"text {self._tokens}"
-        contents = [self._contents.get(name, name) for name in names]
+        contents = [self.contents.get(name, name) for name in names]
         reference = question.reference if question.how == "score" else ""
         plan = _unnamed(question.plan)
         return key_of(self._model.base, how, question.prompt, reference, plan, contents)
@@ -157,10 +157,9 @@ def exact_rate(
     return Rate(sum(bool(answer.exact) for answer in answers), len(answers))
 
 
-def _order(one: tuple[str, Question]) -> tuple[str, int]:
+def _length(one: tuple[str, Question]) -> int:
     """Rows of like length lie in one batch, where little is padded."""
-    question = one[1]
-    return question.how, len(question.prompt) + len(question.reference)
+    return len(one[1].prompt) + len(one[1].reference)
 
 
 def _unnamed(plan: RowPlan) -> dict[str, object]:

@@ -4,7 +4,7 @@ whether it differs from a control."""
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -88,13 +88,17 @@ class Contest:
     Args:
         asker: who is asked.
         rows: all of one metric.
-        names: adapters of the pool, by their names in the bank, in order of preference.
-        adapters: name -> adapter, for what each costs.
+        adapters: the pool: name in the bank -> adapter.
+        stranger: name of a random adapter in the bank, for a pool of one.
+        ready: makes the adapters of these names resident, before they are asked.
+        report: for a label, who is told how far its answers are.
     """
 
     asker: Asker
     rows: Sequence[TaskRow]
     adapters: Mapping[str, Adapter]
+    stranger: str = ""
+    ready: Callable[[Collection[str]], None] = field(default=lambda names: None)
     report: Callable[[str], Report] = field(default=lambda label: lambda done, of: None)
     check: Check | None = None
 
@@ -104,6 +108,7 @@ class Contest:
 
     def outcome(self, contender: Contender) -> Outcome:
         """Asks what is not known yet."""
+        self.ready({name for plan in contender.plans for name in plan.ids})
         how = METRICS.get(self.metric).needs
         questions = [
             Question(row.prompt, row.reference, plan, how)
@@ -125,12 +130,17 @@ class Contest:
         singles = [self._single(name) for name in self.adapters]
         if not singles:
             return [base]
-        rng = random.Random(0)
-        names = list(self.adapters)
-        drawn = tuple(alone(rng.choice(names)) for _ in self.rows)
         size = kept(list(self.adapters.values()))
-        stray = self.outcome(Contender(RANDOM, "control", drawn, *size))
-        return [base, self._best(singles), stray, self._perfect(singles, own, size), *singles]
+        perfect = self._perfect(singles, own, size)
+        return [base, self._best(singles), self._random(size), perfect, *singles]
+
+    def _random(self, size: tuple[int, int]) -> Outcome:
+        rng = random.Random(0)
+        few = len(self.adapters) == 1 and self.stranger
+        names = [self.stranger] if few else list(self.adapters)
+        note = "random numbers of its shape and norm" if few else "another one for each prompt"
+        drawn = tuple(alone(rng.choice(names)) for _ in self.rows)
+        return self.outcome(Contender(RANDOM, "control", drawn, *size, (note,)))
 
     def _single(self, name: str) -> Outcome:
         adapter = self.adapters[name]

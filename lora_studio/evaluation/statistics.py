@@ -79,8 +79,8 @@ def estimate(
     weights = _weights(metric, rows, tokens)
     drawn = _drawn(len(rows), seed) * weights  # (resamples, n)
     means = (drawn @ rows) / np.maximum(drawn.sum(1), 1e-300)  # (resamples,)
-    ends = [metric.shown(float(end)) for end in _ends(means)]
-    return Estimate(metric.shown(float(np.average(rows, weights=weights))), *ends, len(rows))
+    low, high = (metric.shown(end) for end in _ends(means))
+    return Estimate(metric.shown(float(np.average(rows, weights=weights))), low, high, len(rows))
 
 
 def difference(

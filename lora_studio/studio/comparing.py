@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lora_studio.compare import Column, all_blobs, cells, make_rows
@@ -171,12 +172,16 @@ class Comparer:
 
 def list_suites() -> list[dict[str, str]]:
     """Test files that belong to no adapter: tasks that need several of them at once."""
-    folder = assets_dir() / "demo" / "text" / "tests"
-    names = sorted(p.stem for p in folder.glob("*.jsonl"))
+    names = sorted(path.stem for path in suite_path("").parent.glob("*.jsonl"))
     return [{"name": n, "title": TASKS.get(n).title if n in TASKS else n} for n in names]
 
 
 def open_suite(name: str) -> list[dict[str, str]]:
     """Prompts and targets of a suite by the name that `list_suites` gives."""
-    path = assets_dir() / "demo" / "text" / "tests" / f"{name}.jsonl"
-    return [{"prompt": r.prompt, "target": r.reference} for r in read_task_file(path).rows]
+    rows = read_task_file(suite_path(name)).rows
+    return [{"prompt": row.prompt, "target": row.reference} for row in rows]
+
+
+def suite_path(name: str) -> Path:
+    """The task file of a suite."""
+    return assets_dir() / "demo" / "text" / "tests" / f"{name}.jsonl"
