@@ -12,6 +12,7 @@ from lora_studio.evaluation.statistics import Estimate, ratio
 Found = Sequence[tuple[Scenario, Sequence[Outcome]]]
 ROUTER = "Selection (routed)"
 """The rule the targets are about: selection by retrieval."""
+PARTS = "the two it needs, summed"
 
 
 def share(found: Estimate) -> str:
@@ -99,7 +100,10 @@ def _aims(found: Found) -> Iterator[tuple[str, str, bool]]:
             top = max(routes, key=lambda one: one.estimate().value)
             gap = top.against(ways[BASE])
             aim = f"{scenario.title}: a routing rule above the base model"
-            said = f"{top.label} {share(top.estimate())}, base {share(ways[BASE].estimate())}"
+            said = (
+                f"{top.label} {share(top.estimate())}, base {share(ways[BASE].estimate())}; "
+                f"{PARTS} {share(ways[PARTS].estimate())}"
+            )
             yield aim, said, gap.low > 0
 
 

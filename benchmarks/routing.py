@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import _routing_tables
+import numpy as np
 import torch
 from _routing_material import material
 from demo_compositions import KEPT, Lazy, lines
@@ -52,17 +53,32 @@ from lora_studio.evaluation.ledger import Ledger
 from lora_studio.evaluation.plans import alone, row_plans, similarities
 from lora_studio.evaluation.protocol import Case, Member, Scenario
 from lora_studio.evaluation.task_file import TaskRow
-from lora_studio.retrieval.embed import load_embedder
+from lora_studio.retrieval.embed import Embedder, load_embedder
 from lora_studio.settings import DEMO_BASE
 
 FOLDER = KEPT.parent / "routing"
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "routing_results.md"
 OF_TASK = "best single of each task"
-PARTS = "the two it needs, summed"
+PARTS = _routing_tables.PARTS
 
 
 class OutOfTime(Exception):
     """The seconds of this run are used up."""
+
+
+class Remembered:
+    """An embedder that embeds a text once: scenarios share their prompts and their cards."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder, self.id, self.dim = embedder, embedder.id, embedder.dim
+        self._known: dict[str, np.ndarray] = {}
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """(n, dim) unit rows."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known.update(zip(new, self._embedder.encode(new), strict=True))
+        return np.stack([self._known[text] for text in texts])
 
 
 class Bench:
@@ -71,7 +87,7 @@ class Bench:
     def __init__(self, folder: Path, seconds: float, fresh: bool) -> None:
         torch.set_num_threads(1)
         self.engine = TextEngine(DEMO_BASE, "auto", 64)
-        self.embedder = load_embedder()
+        self.embedder = Remembered(load_embedder())
         self.asker = Asker(self.engine, ledger=Ledger(folder / "answers.jsonl"))
         self.ends = time.monotonic() + seconds
         self.composed = folder / "composed"
