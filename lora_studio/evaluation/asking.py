@@ -130,14 +130,14 @@ class Asker:
         if how == "score":
             rows = [ScoreRow(str(i), q.prompt, q.reference, q.plan) for i, q in enumerate(part)]
             scores = self._model.score(rows, check=check)
-            share = (time.perf_counter() - start) / len(part)
+            share = round((time.perf_counter() - start) / len(part), 6)
             return [Answer(s.exact, s.logprob, s.tokens, None, share) for s in scores]
         greedy = Sampling(max_new_tokens=self._tokens)
         asked = [Row(str(i), q.prompt, q.plan, greedy) for i, q in enumerate(part)]
         written = self._model.generate(asked, check=check).rows
         if check:
             check()
-        share = (time.perf_counter() - start) / len(part)
+        share = round((time.perf_counter() - start) / len(part), 6)
         return [Answer(None, None, w.tokens, w.text.strip(), share) for w in written]
 
 

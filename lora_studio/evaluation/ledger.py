@@ -101,5 +101,4 @@ class Ledger:
 
 
 def _told(answer: Answer) -> dict[str, Any]:
-    told = {name: value for name, value in asdict(answer).items() if value is not None}
-    return {**told, "seconds": round(answer.seconds, 6)}
+    return {name: value for name, value in asdict(answer).items() if value is not None}
