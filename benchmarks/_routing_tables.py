@@ -124,7 +124,8 @@ def _noise(by_key: dict, clean: dict[str, Outcome]) -> Iterator[tuple[str, str, 
         if key in by_key:
             scenario, ways = by_key[key]
             before, after = clean[ROUTER].estimate(), ways[ROUTER].estimate()
-            said = f"{share(before)} before, {share(after)} after"
+            gap = ways[ROUTER].against(clean[ROUTER])
+            said = f"{share(before)} before, {share(after)} after; {gap.value:+.3f}, {p(gap.p)}"
             aim = f"{scenario.title}: selection unchanged within its interval"
             yield aim, said, before.low <= after.value <= before.high
 
@@ -150,14 +151,15 @@ HEAD = """# Routing, measured
 Written by `python benchmarks/routing.py --write`: the protocol of LoraRetriever (arXiv 2402.09997)
 and RAMoLE (2406.16989) on the demo's adapters. Exact match by teacher forcing on up to {prompts}
 held-out prompts of each task, which is what greedy decoding would write. Intervals are 95 %:
-Wilson's of a share, a paired bootstrap over prompts of a difference or a ratio; p is McNemar's
-exact test. They cover the choice of prompts, not of training seeds.
+Wilson's of a share, a paired bootstrap over prompts of a difference or a ratio (which has no width
+where all prompts agree); p is McNemar's exact test. They cover the choice of prompts, not of
+training seeds.
 
 One prompt in four, by its hash, is only there to choose by (the best single adapter) and is never
 reported on; strengths of merges are chosen on sample inputs of the sources. The best single adapter
-is one for all prompts; where it is masked, the next best answers. Perfect selection is the
-own adapter, also where it is masked for others. Rank and MB (16 bits) are of what has to be kept;
-ms a prompt is the time of the batches a prompt was in, on one thread of a CPU, and what two ways
-ask alike is asked once. A prompt is worded in full (as the first paraphrase of its task), tersely
-(two words at most beside the input), or paraphrased. Merges are at twice the rank of the largest
-source where a rank can be chosen."""
+is one for all prompts; where it is masked, the next best answers. Perfect selection is the own
+adapter, also where it is masked for others. Rank and MB (16 bits) are of what has to be kept; ms a
+prompt is the time of the batches a prompt was in, on one thread of a CPU that others used too,
+without embedding it; what two ways ask alike is asked once. A prompt is worded in full (as the
+first paraphrase of its task), tersely (two words at most beside the input), or paraphrased. Merges
+are at twice the rank of the largest source where a rank can be chosen."""

@@ -251,6 +251,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder of answers")
     parser.add_argument("--write", action="store_true", help="write docs/routing_results.md")
     options = parser.parse_args()
+    if options.write and (options.quick or options.only):
+        parser.error("--write is for the whole protocol: leave out --quick and --only")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     prompts = 6 if options.quick else options.prompts
     bench = Bench(options.out, options.seconds, options.fresh)

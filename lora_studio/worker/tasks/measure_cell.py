@@ -58,4 +58,4 @@ def _plans(
     def keep(name: str, adapter: Adapter) -> None:
         engine.bank.add(name, adapter, keep=args["blobs"].keys())
 
-    return row_plans(plan, args["similarity"], count, CELL, keep), told
+    return row_plans(plan, args.get("similarity", ()), count, CELL, keep), told
