@@ -101,7 +101,8 @@ def _aims(found: Found) -> Iterator[tuple[str, str, bool]]:
             gap = top.against(ways[BASE])
             aim = f"{scenario.title}: a routing rule above the base model"
             said = (
-                f"{top.label} {share(top.estimate())}, base {share(ways[BASE].estimate())}; "
+                f"{top.label}, the best of {len(routes)}, {share(top.estimate())}; "
+                f"base {share(ways[BASE].estimate())}; "
                 f"{PARTS} {share(ways[PARTS].estimate())}"
             )
             yield aim, said, gap.low > 0
@@ -141,8 +142,25 @@ def document(found: Found, prompts: int) -> str:
             pieces += [
                 "By how the prompt is worded:",
                 "\n".join([WORDING, "|---" * 5 + "|", *said]),
+                "Right answers, where selection and perfect selection differ:",
+                by_task(scenario, outcomes),
             ]
     return "\n\n".join(pieces) + "\n"
+
+
+def by_task(scenario: Scenario, outcomes: Sequence[Outcome]) -> str:
+    """Markdown: where selection loses what perfect selection has, worst first."""
+    named = {one.label: one for one in outcomes}
+    routed, perfect = named[ROUTER], named[PERFECT]
+    found: list[tuple[int, str]] = []
+    for task in sorted({case.task for case in scenario.cases}):
+        at = [i for i, case in enumerate(scenario.cases) if case.task == task]
+        right, of = (int(sum(one.values[i] for i in at)) for one in (routed, perfect))
+        found.append((right - of, f"| {task} | {len(at)} | {right} | {of} |"))
+    lines = [line for gap, line in sorted(found) if gap]
+    return "\n".join(
+        ["| task | prompts | selection | perfect selection |", "|---" * 4 + "|", *lines]
+    )
 
 
 WORDING = "| wording | prompts | selection | perfect selection | of perfect |"
