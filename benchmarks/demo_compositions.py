@@ -31,15 +31,16 @@ from lora_studio.adapter import Adapter
 from lora_studio.composition import METHODS, Merged, compose
 from lora_studio.composition.plan import Routed
 from lora_studio.demo.tasks import TASKS
-from lora_studio.engines.text import RowPlan, ScoreRow, TextEngine
+from lora_studio.engines.text import RowPlan, TextEngine
 from lora_studio.errors import LoraStudioError
 from lora_studio.evaluation import leaderboard as boards
+from lora_studio.evaluation.asking import exact_rate
 from lora_studio.evaluation.leaderboard import Leaderboard, Line
 from lora_studio.evaluation.metrics import Rate
+from lora_studio.evaluation.plans import row_plans, similarities
 from lora_studio.evaluation.probe import EngineProbe
 from lora_studio.formats import load
 from lora_studio.retrieval.embed import load_embedder
-from lora_studio.retrieval.retriever import adapter_texts, centroid
 from lora_studio.settings import DEMO_BASE, Settings, assets_dir
 
 TESTED = ("past", "french", "polite", "json", "negate", "iso_date", "reverse", "plural", "antonym")
@@ -101,12 +102,8 @@ class Bench:
 
     def rate(self, tests: Tests, plans: list[RowPlan]) -> Rate:
         """Exact match of prompt i under plan i."""
-        rows = [
-            ScoreRow(str(i), prompt, target, plan)
-            for i, ((prompt, target), plan) in enumerate(zip(tests, plans, strict=True))
-        ]
-        scores = self.engine.score(rows)
-        return Rate(sum(s.exact for s in scores), len(scores))
+        asked = [{"prompt": prompt, "target": target} for prompt, target in tests]
+        return exact_rate(self.engine, asked, plans)
 
     def merged(self, adapter: Adapter, tests: Tests) -> Rate:
         self.load([adapter])
@@ -115,18 +112,9 @@ class Bench:
     def routed(self, plan: Routed, adapters: Mapping[str, Adapter], tests: Tests) -> Rate:
         """Each prompt goes where its embedding points."""
         self.load(adapters.values())
-        for name, adapter in plan.made.items():
-            self.engine.bank.add(name, adapter)
-        places = {
-            a.id: centroid(self.embedder.encode(adapter_texts(a.card)[0]))
-            for a in adapters.values()
-        }
-        vectors = self.embedder.encode([prompt for prompt, _ in tests])
-        plans = []
-        for vector in vectors:
-            row = plan.row({name: float(place @ vector) for name, place in places.items()})
-            plans.append(RowPlan(row.terms, row.fuse))
-        return self.rate(tests, plans)
+        named = {a.id: a for a in adapters.values()}
+        near = similarities(self.embedder, named, [prompt for prompt, _ in tests])
+        return self.rate(tests, row_plans(plan, near, len(tests), "", self.engine.bank.add))
 
 
 @dataclass(frozen=True)

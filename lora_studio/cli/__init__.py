@@ -1,5 +1,5 @@
-"""The command line: recipes composed again, and for whoever runs a studio copies of the gallery,
-checks, removal for good.
+"""The command line: recipes composed again, task files answered, and for whoever runs a studio
+copies of the gallery, checks, removal for good.
 
 Each command prints what it did and returns 0, or says what is wrong and returns 1.
 """
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lora_studio.cli import compose, train_router
+from lora_studio.cli import compose, evaluate, train_router
 from lora_studio.errors import LoraStudioError
 from lora_studio.gallery import Gallery
 from lora_studio.gallery.backup import Backup, back_up, check_copy, restore
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lora-studio",
-        description="Composes recipes, and looks after a LoRA Studio's gallery and after cards.",
+        description="Composes and evaluates, and looks after a LoRA Studio's gallery and cards.",
     )
     data = argparse.ArgumentParser(add_help=False)
     data.add_argument(
@@ -76,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     compose.arguments(add)
     add = command("train-router", train_router.run, "Fit a token router on adapters.")
     train_router.arguments(add)
+    add = command("evaluate", evaluate.run, "Answer task files and compare with controls.")
+    evaluate.arguments(add)
     return parser
 
 

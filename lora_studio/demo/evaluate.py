@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lora_studio.demo import batching
 from lora_studio.demo.tasks import Example
+from lora_studio.evaluation.metrics import Rate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-
-@dataclass(frozen=True)
-class Score:
-    """How many of `total` answers were exactly right."""
-
-    right: int
-    total: int
-
-    @property
-    def rate(self) -> float:
-        return self.right / self.total if self.total else 0.0
-
-    def interval(self, z: float = 1.96) -> tuple[float, float]:
-        """Wilson score interval, 95 % by default."""
-        if not self.total:
-            return 0.0, 1.0
-        spread = z * z / self.total
-        centre = (self.rate + spread / 2) / (1 + spread)
-        half = math.sqrt(self.rate * (1 - self.rate) / self.total + spread / (4 * self.total))
-        half *= z / (1 + spread)
-        return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def exact_matches(
@@ -67,7 +44,7 @@ def exact_matches(
 
 def score(
     model: Any, tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], device: str = "cpu"
-) -> Score:
+) -> Rate:
     """Exact match over the examples."""
     matches = exact_matches(model, tokenizer, examples, device)
-    return Score(sum(matches), len(matches))
+    return Rate(sum(matches), len(matches))

@@ -8,9 +8,10 @@ from typing import Any
 
 from lora_studio.demo import cards, report
 from lora_studio.demo.base import skill_examples
-from lora_studio.demo.evaluate import Score, score
+from lora_studio.demo.evaluate import score
 from lora_studio.demo.specs import AdapterSpec, adapter_specs
 from lora_studio.demo.tasks import TASKS, Example, Task, adapter_tasks, chained_tasks
+from lora_studio.evaluation.metrics import Rate
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class Bench:
         self.model, self.tokenizer = load_base(root / "base", device)
         self._loaded: set[str] = set()
         self._tests: dict[str, list[Example]] = {}
-        self._base_scores: dict[str, Score] = {}
+        self._base_scores: dict[str, Rate] = {}
 
     def tests(self, task: str) -> list[Example]:
         """The held-out requests of a task."""
@@ -42,14 +43,14 @@ class Bench:
             self._tests[task] = cards.held_out_examples(TASKS.get(task))
         return self._tests[task]
 
-    def base(self, examples: list[Example]) -> Score:
+    def base(self, examples: list[Example]) -> Rate:
         """The base model alone."""
         if not self._loaded:
             return score(self.model, self.tokenizer, examples, self.device)
         with self.model.disable_adapter():
             return score(self.model, self.tokenizer, examples, self.device)
 
-    def base_score(self, task: str) -> Score:
+    def base_score(self, task: str) -> Rate:
         """The base model alone on all held-out requests of a task."""
         if task not in self._base_scores:
             self._base_scores[task] = self.base(self.tests(task))
@@ -67,12 +68,12 @@ class Bench:
         self._loaded.add(name)
         self.model.set_adapter(name)
 
-    def adapter(self, name: str, examples: list[Example]) -> Score:
+    def adapter(self, name: str, examples: list[Example]) -> Rate:
         """One adapter at weight 1."""
         self.switch_to(name)
         return score(self.model, self.tokenizer, examples, self.device)
 
-    def sum(self, names: list[str], examples: list[Example]) -> Score:
+    def sum(self, names: list[str], examples: list[Example]) -> Rate:
         """The exact sum of several adapters' updates."""
         for name in names:
             self.switch_to(name)
@@ -160,6 +161,6 @@ def _chained_row(bench: Bench, task: Task) -> report.ChainedRow:
         parts=task.chained,
         test_items=len(examples),
         base=bench.base_score(task.name),
-        best_single=max(singles, key=lambda s: s.rate, default=Score(0, 0)),
+        best_single=max(singles, key=lambda s: s.rate, default=Rate(0, 0)),
         sums={kind: bench.sum(names, examples) for kind, names in complete.items()},
     )

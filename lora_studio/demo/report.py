@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_studio.demo.evaluate import Score
+from lora_studio.evaluation.metrics import Rate
 
 TITLE = "# The embedded text demo: what was trained and measured"
 
@@ -22,7 +22,7 @@ class TaskRow:
     train_items: int
     test_items: int
     test_keys: int
-    base: Score
+    base: Rate
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class AdapterRow:
     task: str
     kind: str
     shape: str
-    own: Score
-    base: Score
-    wrong: Score
+    own: Rate
+    base: Rate
+    wrong: Rate
     cpu_seconds: float
     size: int
 
@@ -47,14 +47,14 @@ class ChainedRow:
     name: str
     parts: tuple[str, ...]
     test_items: int
-    base: Score
-    best_single: Score
-    sums: dict[str, Score]
+    base: Rate
+    best_single: Rate
+    sums: dict[str, Rate]
 
 
-def percent(score: Score) -> str:
+def percent(score: Rate) -> str:
     """Exact match with its 95 % Wilson interval, in per cent."""
-    low, high = score.interval()
+    low, high = score.interval
     return f"{100 * score.rate:.1f} ({100 * low:.1f}-{100 * high:.1f})"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lora_studio.composition.router_weights import RouterWeights
+from lora_studio.composition.router_weights import RouterWeights, fitted_router
 from lora_studio.composition.token_router import RULES, Need
 from lora_studio.engines.row_routing import PlanRouting
 from lora_studio.engines.rows import RowPlan
@@ -26,14 +26,19 @@ FITTED: dict[Need, str] = {
 
 
 class RouterParts:
-    """Parts of token routers beside an adapter bank."""
+    """Parts of token routers beside an adapter bank.
 
-    def __init__(self) -> None:
+    Args:
+        base: the base model, whose fitted routers are used where none was given.
+    """
+
+    def __init__(self, base: str = "") -> None:
+        self._base = base
         self._fitted: dict[str, RouterWeights] = {}
         self._prototypes: dict[str, dict[str, Tensor]] = {}
 
     def equip(self, weights: RouterWeights) -> None:
-        """Uses what was fitted of a rule, in place of what was used before."""
+        """Uses this of a rule, in place of what lies beside the base model."""
         self._fitted[weights.rule] = weights
 
     def forget(self, adapter_id: str) -> None:
@@ -77,9 +82,7 @@ class RouterParts:
         return known[module]
 
     def _rule(self, rule: str) -> RouterWeights:
-        if rule not in self._fitted:
-            raise InvalidRequest(f"The {rule} router is not there; fit it first.")
-        return self._fitted[rule]
+        return self._fitted.get(rule) or fitted_router(self._base, rule)
 
     def _keys(self, rule: str, adapter_id: str, module: str, like: Tensor) -> Tensor:
         rows = self._rule(rule).keys.get(adapter_id, {}).get(module)

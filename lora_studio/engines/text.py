@@ -18,6 +18,7 @@ from lora_studio.engines.adapter_bank import AdapterBank
 from lora_studio.engines.choosing import Slot
 from lora_studio.engines.decoding import Decoder, cache_argument
 from lora_studio.engines.loading import choose_device, load_base
+from lora_studio.engines.router_parts import RouterParts
 from lora_studio.engines.rows import (
     GenerateResult,
     Row,
@@ -68,6 +69,7 @@ class TextEngine:
                 "transformer model."
             )
         self.bank = AdapterBank(dict(self.model.named_modules()))
+        self.bank.routers = RouterParts(self.base)
         self.ends = _end_ids(self.model, self.tokenizer)
         self.max_tokens = _context(self.model)
         self.decoder = Decoder(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lora_studio.compare import Column, all_blobs, cells, make_rows
 from lora_studio.demo.tasks import TASKS
 from lora_studio.errors import InvalidRequest, NotFound
 from lora_studio.evaluation.metrics import Rate, exact_match
+from lora_studio.evaluation.task_file import read_task_file
 from lora_studio.gallery import Gallery
 from lora_studio.settings import Settings, assets_dir
 from lora_studio.studio.columns import Columns
@@ -200,12 +201,16 @@ class Comparer:
 
 def list_suites() -> list[dict[str, str]]:
     """Test files that belong to no adapter: tasks that need several of them at once."""
-    folder = assets_dir() / "demo" / "text" / "tests"
-    names = sorted(p.stem for p in folder.glob("*.jsonl"))
+    names = sorted(path.stem for path in suite_path("").parent.glob("*.jsonl"))
     return [{"name": n, "title": TASKS.get(n).title if n in TASKS else n} for n in names]
 
 
 def open_suite(name: str) -> list[dict[str, str]]:
     """Prompts and targets of a suite by the name that `list_suites` gives."""
-    path = assets_dir() / "demo" / "text" / "tests" / f"{name}.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = read_task_file(suite_path(name)).rows
+    return [{"prompt": row.prompt, "target": row.reference} for row in rows]
+
+
+def suite_path(name: str) -> Path:
+    """The task file of a suite."""
+    return assets_dir() / "demo" / "text" / "tests" / f"{name}.jsonl"

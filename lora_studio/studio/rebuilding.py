@@ -75,7 +75,7 @@ def rebuild(
     params = method.checked(recipe.params)
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
-        found = _Sources(recipe, settings, files).found()
+        found = Sources(recipe, settings, files).found()
         recipe = replace(recipe, sources=tuple(f.source for f in found), params=params)
         given = {f.source.id: f for f in found if f.adapter is not None}
         blobs = {
@@ -133,7 +133,7 @@ def _maker(recipe: Recipe) -> str:
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
     """A source; its adapter, and the gallery's file of it where that is where it comes from."""
 
     source: Source
@@ -141,7 +141,7 @@ class _Found:
     blob: Path | None = None
 
 
-class _Sources:
+class Sources:
     """The adapters of a recipe, by their contents, from the gallery and from files."""
 
     def __init__(self, recipe: Recipe, settings: Settings, files: Sequence[Path]) -> None:
@@ -150,25 +150,25 @@ class _Sources:
         self._base = recipe.base.get("repo", "")
         self._files = [(path, self._read(path)) for path in files]
 
-    def found(self) -> list[_Found]:
+    def found(self) -> list[Found]:
         """Each source by its whole id; with an adapter those that take part."""
-        with self._gallery() as gallery:
+        with existing_gallery(self._settings) as gallery:
             return [
-                self._one(source, gallery) if source in self._recipe.active else _Found(source)
+                self._one(source, gallery) if source in self._recipe.active else Found(source)
                 for source in self._recipe.sources
             ]
 
-    def _one(self, source: Source, gallery: Gallery | None) -> _Found:
+    def _one(self, source: Source, gallery: Gallery | None) -> Found:
         for path, adapter in self._files:
             names = {adapter.id, *self._other_ids(adapter)}
             whole = next((n for n in names if len(source.id) >= 8 and n.startswith(source.id)), "")
             if whole or str(path) == source.about.get("file") == source.id:
-                return _Found(replace(source, id=whole or adapter.id), adapter)
+                return Found(replace(source, id=whole or adapter.id), adapter)
         if gallery is not None:
             try:
                 entry = gallery.get(source.id)
                 found, blob = gallery.adapter(entry.id), gallery.blob_path(entry.id)
-                return _Found(replace(source, id=entry.id), found, blob)
+                return Found(replace(source, id=entry.id), found, blob)
             except NotFound:
                 pass
         title = str(source.about.get("title") or source.id[:12])[:120]
@@ -198,13 +198,15 @@ class _Sources:
         for base in (self._base, ""):
             yield replace(adapter, card=replace(adapter.card, base_model=base)).id
 
-    @contextmanager
-    def _gallery(self) -> Iterator[Gallery | None]:
-        if not (self._settings.data_dir / FOLDER / DATABASE).is_file():
-            yield None
-            return
-        gallery = Gallery.open(self._settings)
-        try:
-            yield gallery
-        finally:
-            gallery.close()
+
+@contextmanager
+def existing_gallery(settings: Settings) -> Iterator[Gallery | None]:
+    """The gallery, if there is one; none is made."""
+    if not (settings.data_dir / FOLDER / DATABASE).is_file():
+        yield None
+        return
+    gallery = Gallery.open(settings)
+    try:
+        yield gallery
+    finally:
+        gallery.close()

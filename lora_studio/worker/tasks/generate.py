@@ -6,7 +6,7 @@ from typing import Any
 
 from lora_studio.engines.rows import Row, RowUpdate, Sampling
 from lora_studio.worker.job import JobContext
-from lora_studio.worker.tasks.running import engine_for, equip_routers, load_adapters, row_plan
+from lora_studio.worker.tasks.running import engine_for, load_adapters, row_plan
 
 
 def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
@@ -28,8 +28,6 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
         )
         for row in args["rows"]
     ]
-
-    equip_routers(engine, [row.plan for row in rows])
 
     def stream(updates: list[RowUpdate]) -> None:
         fields = ("id", "text", "tokens", "done")

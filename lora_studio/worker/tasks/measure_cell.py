@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from lora_studio.composition import Merged, Recipe, Routed
-from lora_studio.engines.rows import RowPlan, ScoreRow
+from lora_studio.adapter import Adapter
+from lora_studio.composition import Merged, Recipe
+from lora_studio.engines.rows import RowPlan
 from lora_studio.engines.text import TextEngine
-from lora_studio.evaluation.metrics import Rate
+from lora_studio.evaluation.asking import exact_rate
+from lora_studio.evaluation.plans import row_plans
 from lora_studio.worker.job import JobContext
 from lora_studio.worker.tasks import compose_adapter
 from lora_studio.worker.tasks.blobs import Blobs
-from lora_studio.worker.tasks.running import engine_for, equip_routers, load_adapters
+from lora_studio.worker.tasks.running import engine_for, load_adapters
 
 CELL = "cell"
 """Name of the merged adapter among those that are resident."""
-PART = 25
-"""Prompts between two reports."""
 
 
 def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
@@ -32,15 +32,11 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     started = time.monotonic()
     engine = engine_for(args, ctx)
     plans, told = _plans(args, engine, ctx)
-    rows = [
-        ScoreRow(str(place), test["prompt"], test["target"], plan)
-        for place, (test, plan) in enumerate(zip(args["tests"], plans, strict=True))
-    ]
-    rate = Rate(0, 0)
-    for start in range(0, len(rows), PART):
-        ctx.progress(start / len(rows), f"{start} of {len(rows)} prompts")
-        part = engine.score(rows[start : start + PART], check=ctx.check)
-        rate += Rate(sum(score.exact for score in part), len(part))
+
+    def report(done: int, of: int) -> None:
+        ctx.progress(done / max(of, 1), f"{done} of {of} prompts")
+
+    rate = exact_rate(engine, args["tests"], plans, report, ctx.check)
     return {**rate.to_dict(), **told, "seconds": round(time.monotonic() - started, 1)}
 
 
@@ -53,15 +49,13 @@ def _plans(
         return [RowPlan()] * count, {}
     recipe = Recipe.from_dict(args["recipe"])
     plan, excuse = compose_adapter.carry_out(args, recipe, Blobs(args["blobs"], ctx), ctx)
-    if isinstance(plan, Routed):
+    told: dict[str, Any] = {"notes": [*plan.notes, *([excuse] if excuse else [])]}
+    if isinstance(plan, Merged):
+        told["rank"] = plan.adapter.max_rank
+    else:
         load_adapters(engine, args["blobs"], ctx)
-        for name, adapter in plan.made.items():
-            engine.bank.add(name, adapter, keep=args["blobs"].keys())
-        rows = [plan.row(near) for near in args["similarity"]]
-        plans = [RowPlan(row.terms, row.fuse, row.router) for row in rows]
-        equip_routers(engine, plans)
-        return plans, {"notes": list(plan.notes)}
-    assert isinstance(plan, Merged)
-    engine.bank.add(CELL, plan.adapter)
-    told = {"rank": plan.adapter.max_rank, "notes": [*plan.notes, *([excuse] if excuse else [])]}
-    return [RowPlan(((CELL, 1.0),))] * count, told
+
+    def keep(name: str, adapter: Adapter) -> None:
+        engine.bank.add(name, adapter, keep=args["blobs"].keys())
+
+    return row_plans(plan, args.get("similarity", ()), count, CELL, keep), told

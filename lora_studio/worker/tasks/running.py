@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lora_studio.composition.router_weights import fitted_router
-from lora_studio.composition.token_router import RULES, TokenRouter
+from lora_studio.composition.token_router import TokenRouter
 from lora_studio.engines.loading import device_title
 from lora_studio.engines.rows import RowPlan
 from lora_studio.engines.text import TextEngine
@@ -84,17 +83,6 @@ def row_plan(row: Mapping[str, Any]) -> RowPlan:
     terms = tuple((str(adapter_id), float(weight)) for adapter_id, weight in row.get("terms", ()))
     router = TokenRouter.from_dict(row["router"]) if row.get("router") else None
     return RowPlan(terms, bool(row.get("fuse", False)), router)
-
-
-def equip_routers(engine: TextEngine, plans: Iterable[RowPlan]) -> None:
-    """Lays what was fitted for the token routers of these plans beside the bank.
-
-    Raises:
-        InvalidRequest: a rule was not fitted for this base model.
-    """
-    for rule in dict.fromkeys(plan.router.rule for plan in plans if plan.router):
-        if RULES.get(rule).fitted:
-            engine.bank.routers.equip(fitted_router(engine.base, rule))
 
 
 def facts(engine: TextEngine | ImageEngine) -> dict[str, Any]:

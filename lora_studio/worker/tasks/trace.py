@@ -6,7 +6,7 @@ from typing import Any
 
 from lora_studio.engines.tracing import trace
 from lora_studio.worker.job import JobContext
-from lora_studio.worker.tasks.running import engine_for, equip_routers, load_adapters, row_plan
+from lora_studio.worker.tasks.running import engine_for, load_adapters, row_plan
 
 
 def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
@@ -16,5 +16,4 @@ def run(args: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
     load_adapters(engine, args.get("adapters") or {}, ctx)
     row = args["row"]
     plan = row_plan(row)
-    equip_routers(engine, [plan])
     return trace(engine, str(row["prompt"]), str(row["text"]), plan).to_dict()

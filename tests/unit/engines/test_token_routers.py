@@ -52,7 +52,7 @@ def equipped(engine):
     for rule in ("router_lora", "smora", "meteora"):
         engine.bank.routers.equip(fitted(engine, rule))
     yield engine
-    engine.bank.routers = RouterParts()
+    engine.bank.routers = RouterParts(engine.base)
 
 
 @pytest.mark.parametrize("rule", ROUTERS)
@@ -209,7 +209,7 @@ def test_joining_and_selecting_is_gathering(equipped):
 
 
 def test_who_was_not_fitted_is_named(engine):
-    with pytest.raises(InvalidRequest, match="fit it first"):
+    with pytest.raises(InvalidRequest, match="train-router"):
         engine.bank.gather([RowPlan((("a", 1.0),), router=ROUTERS["router_lora"])])
     engine.bank.routers.equip(RouterWeights("smora", keys={"a": {}}))
     with pytest.raises(InvalidRequest, match="fitted without adapter b"):

@@ -53,7 +53,7 @@ def test_it_learns_to_hear_the_right_adapter_and_leaves_the_base_alone(engine, a
         assert not found.keys
     else:
         assert set(found.keys) == set(adapters)
-    engine.bank.routers = RouterParts()
+    engine.bank.routers = RouterParts(engine.base)
 
 
 def test_a_seed_makes_the_same_router_again(engine, adapters):
