@@ -53,15 +53,20 @@ class Comparer:
         seed: int,
         actor: Actor,
     ) -> Steps:
-        """Yields data events with cells; returns {cells, columns, tokens_per_second, seconds}."""
+        """Yields data events with cells; returns {cells, columns, tokens_per_second, seconds}.
+
+        A cell of a routed column has, in the end, `by`: [[title, weight, cosine], ...] of who
+        answered; the weight is None where a router decides it token by token.
+        """
         found = yield from self._columns.resolve(flow, requests, base, seed, actor)
         columns: list[Column] = found["columns"]
         similarity = yield from self._similarities(flow, columns, prompts, base)
+        rows = make_rows(columns, prompts, similarity, sampling, seed)
         args = {
             "base": base,
             "device": self._settings.device,
             "adapters": all_blobs(columns),
-            "rows": make_rows(columns, prompts, similarity, sampling, seed),
+            "rows": rows,
             "max_rows": self._settings.max_rows,
         }
 
@@ -71,8 +76,14 @@ class Comparer:
             return {"type": "data", "cells": cells(event["rows"])}
 
         result = yield from changed(flow.run(Job("generate", args, "model")), as_cells)
+        answered = cells(result["rows"])
+        for cell in answered:
+            if columns[cell["column"]].routed is not None:
+                row = rows[cell["prompt"] * len(columns) + cell["column"]]
+                near = similarity[cell["prompt"]] if similarity else {}
+                cell["by"] = self._who(row, near)
         return {
-            "cells": cells(result["rows"]),
+            "cells": answered,
             "columns": [c.to_dict() for c in columns],
             "tokens_per_second": result["tokens_per_second"],
             "tokens": result["tokens"],
@@ -159,6 +170,17 @@ class Comparer:
             for (c, suite), r in sorted(rates.items())
         ]
         return {**result, "rows": rows, "cells": []}
+
+    def _who(self, row: Mapping[str, Any], near: Mapping[str, float]) -> list[list[Any]]:
+        """[title, weight or None, cosine or None] of the adapters of a row."""
+        return [
+            [
+                self._gallery.get(name).title if self._gallery.has(name) else "Merged",
+                None if row["router"] else round(weight, 3),
+                round(near[name], 3) if name in near else None,
+            ]
+            for name, weight in row["terms"]
+        ]
 
     def _similarities(
         self, flow: Flow, columns: Sequence[Column], prompts: Sequence[str], base: str

@@ -35,6 +35,7 @@ MAY: dict[str, set[str]] = {
     "plan": EVERYONE,
     "compose": EVERYONE,
     "compare": EVERYONE,
+    "explain": EVERYONE,
     "test": EVERYONE,
     "map": EVERYONE,
     "report": {"person", "owner", "moderator"},
@@ -104,6 +105,7 @@ def by_method(built: Site, role: str, action: str, target: str) -> int:
         "compose": lambda: studio.compose_adapter(recipe, f"By {role}", actor=actor).result(),
         "map": lambda: studio.cluster_units([{"id": key}], actor=actor).result(),
         "compare": lambda: studio.compare_outputs(["x"], column, base=BASE, actor=actor),
+        "explain": lambda: studio.explain_answer("x", "y", column[0], base=BASE, actor=actor),
         "test": lambda: studio.run_tests([], [key], base=BASE, actor=actor),
     }
     try:
@@ -120,7 +122,7 @@ def test_the_table_decides(hosted: Site, role: str, action: str, target: str):
     if action == "restore":
         hosted.gallery.delete(hosted.ids[target])
     before, rows = hosted.state(target), hosted.rows()
-    in_worker = action in ("plan", "compose", "map", "compare", "test")
+    in_worker = action in ("plan", "compose", "map", "compare", "explain", "test")
     status = (by_method if in_worker else by_route)(hosted, role, action, target)
     after, wanted = hosted.state(target), expected(role, action, target)
     try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 from playwright.sync_api import Page
 
 from tests.web.conftest import NewPage, open_tab, search
@@ -44,6 +47,28 @@ def test_a_token_says_who_spoke_and_why(page: Page):
     assert "%" in dialog.locator(".ls-heat-why tbody tr").first.inner_text()
     page.keyboard.press("Escape")
     assert page.get_by_role("dialog").count() == 0
+
+
+def test_many_prompts_tell_who_answered_each_and_are_saved_as_a_table(page: Page):
+    compared(page, "selection")
+    box = page.locator("#ls-prompts textarea")
+    box.fill(f"{PROMPT}\nWrite the words backwards: apple table lemon")
+    page.locator("#ls-run").click()
+    page.wait_for_selector(".ls-compare[data-state=done] .ls-prompt:nth-of-type(2) .ls-cell-by")
+    said = page.locator(".ls-cell-by").all_inner_texts()
+    assert len(said) == 2
+    assert all(text.startswith("By ") and "likeness" in text for text in said)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").click()
+    with Path(download.value.path()).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    columns = page.locator(".ls-prompt").first.locator(".ls-cell").count()
+    assert len(rows) == 2 * columns
+    assert rows[0]["prompt"] == PROMPT
+    assert rows[0]["column"] == "Base model"
+    routed = [row for row in rows if row["adapters"]]
+    assert len(routed) == 2
+    assert routed[0]["weights"] == "1"
 
 
 def test_who_spoke_fits_a_phone(url: str, new_page: NewPage):

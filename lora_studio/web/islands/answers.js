@@ -16,6 +16,44 @@ function hue(column) {
   return match ? hueOf(match.id) : "var(--ls-ink-soft)";
 }
 
+// Who answered a prompt of a routed column: weight, or that the router decides, and likeness.
+function answeredBy(by) {
+  const said = ([title, weight, near]) => {
+    const facts = [
+      weight === null ? null : `weight ${fixed(weight)}`,
+      near === null ? null : `likeness ${fixed(near)}`,
+    ].filter(Boolean);
+    return facts.length ? `${title} (${facts.join(", ")})` : title;
+  };
+  return `By ${by.map(said).join("; ")}${by.some(([, weight]) => weight === null) ? "; weighed token by token" : ""}`;
+}
+
+const quoted = (value) => `"${String(value).replace(/^([=+\-@\t\r])/, "'$1").replace(/"/g, '""')}"`;
+
+// All answers as a table for other programs; a leading sign is quoted, so that no sheet runs it.
+export function asCsv(value) {
+  const heads = headsOf(value);
+  const rows = (value.cells || [])
+    .filter((one) => one.done)
+    .sort((a, b) => a.prompt - b.prompt || a.column - b.column)
+    .map((one) => [
+      value.prompts[one.prompt],
+      heads[one.column].title,
+      one.text,
+      one.tokens,
+      (one.by || []).map(([title]) => title).join("; "),
+      (one.by || []).map(([, weight]) => (weight === null ? "by token" : weight)).join("; "),
+    ]);
+  const names = ["prompt", "column", "output", "tokens", "adapters", "weights"];
+  return [names, ...rows].map((row) => row.map(quoted).join(",")).join("\r\n");
+}
+
+function saveCsv(value) {
+  const url = URL.createObjectURL(new Blob([asCsv(value)], { type: "text/csv" }));
+  h("a", { href: url, download: "comparison.csv" }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
+}
+
 function cell(view, column, place, text, info) {
   const base = view.texts.get(`${info.prompt}:0`);
   const done = info.done || !view.running;
@@ -55,6 +93,7 @@ function cell(view, column, place, text, info) {
       { class: "ls-cell-text" },
       text ? body : h("span", { class: "ls-quiet" }, done ? "(nothing)" : "…"),
     ),
+    info.by ? h("p", { class: "ls-cell-by", title: "Who answered" }, answeredBy(info.by)) : null,
   );
 }
 
@@ -84,7 +123,11 @@ export function answers(host, explain) {
           `${fixed(value.seconds, 1)} s`,
         )
       : null;
-    swap(bar, label, speed);
+    const save =
+      value.running || !(value.cells || []).length
+        ? null
+        : button("CSV", { title: "All answers as a table", onclick: () => saveCsv(value) }, "download");
+    swap(bar, label, speed, save);
     swap(
       host,
       bar,
