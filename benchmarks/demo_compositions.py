@@ -37,7 +37,7 @@ from lora_studio.evaluation import leaderboard as boards
 from lora_studio.evaluation.asking import exact_rate
 from lora_studio.evaluation.leaderboard import Leaderboard, Line
 from lora_studio.evaluation.metrics import Rate
-from lora_studio.evaluation.plans import row_plans, similarities
+from lora_studio.evaluation.plans import heard, row_plans, similarities
 from lora_studio.evaluation.probe import EngineProbe
 from lora_studio.formats import load
 from lora_studio.retrieval.embed import load_embedder
@@ -113,7 +113,8 @@ class Bench:
         """Each prompt goes where its embedding points."""
         self.load(adapters.values())
         named = {a.id: a for a in adapters.values()}
-        near = similarities(self.embedder, named, [prompt for prompt, _ in tests])
+        prompts = [prompt for prompt, _ in tests]
+        near = heard(plan, self.engine, prompts, similarities(self.embedder, named, prompts))
         return self.rate(tests, row_plans(plan, near, len(tests), "", self.engine.bank.add))
 
 

@@ -50,7 +50,7 @@ from lora_studio.evaluation.contest import (
 )
 from lora_studio.evaluation.leaderboard import SIZES, Line
 from lora_studio.evaluation.ledger import Ledger
-from lora_studio.evaluation.plans import alone, row_plans, similarities
+from lora_studio.evaluation.plans import alone, heard, row_plans, similarities
 from lora_studio.evaluation.protocol import Case, Member, Scenario
 from lora_studio.evaluation.task_file import TaskRow
 from lora_studio.retrieval.embed import Embedder, load_embedder
@@ -174,7 +174,9 @@ class Meeting:
         plans: list[RowPlan] = [RowPlan()] * len(self.scenario.cases)
         for pool, places in self.scenario.pools():
             plan = compose(line.method, [member.adapter for member in pool], **line.params)
+            prompts = [self.scenario.cases[place].prompt for place in places]
             near = [self.near[place] for place in places]
+            near = heard(plan, self.bench.engine, prompts, near)
             found = row_plans(plan, near, len(places), line.label, self.bench.keep)
             for place, row in zip(places, found, strict=True):
                 plans[place] = row

@@ -76,8 +76,9 @@ def save_base(folder: Path, hidden: int, layers: int) -> Path:
 
 def peft_model(folder: Path, count: int, rank: int, like: torch.nn.Module) -> PeftModel:
     """The same base under PEFT with random adapters named "0", "1", ..."""
-    base = LlamaForCausalLM.from_pretrained(folder, dtype=next(like.parameters()).dtype)
-    base = base.to(next(like.parameters()).device)
+    weight = next(like.parameters())
+    base: Any = LlamaForCausalLM.from_pretrained(folder, dtype=weight.dtype)
+    base = base.to(weight.device)
     config = LoraConfig(
         r=rank, lora_alpha=rank, target_modules=list(TARGETS), init_lora_weights=False
     )
@@ -94,7 +95,8 @@ def peft_model(folder: Path, count: int, rank: int, like: torch.nn.Module) -> Pe
 def adapters_of(model: PeftModel, count: int) -> list[Adapter]:
     """PEFT's adapters as the bank takes them."""
     found: list[dict[str, LoraFactors]] = [{} for _ in range(count)]
-    for name, module in model.base_model.model.named_modules():
+    inner: Any = model.base_model.model
+    for name, module in inner.named_modules():
         if hasattr(module, "lora_A"):
             pairs: Any = module
             for i in range(count):

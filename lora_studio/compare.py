@@ -50,7 +50,7 @@ BASE_COLUMN = Column("Base model", "no adapter")
 def make_rows(
     columns: Sequence[Column],
     prompts: Sequence[str],
-    similarity: Sequence[Mapping[str, float]],
+    near: Sequence[Sequence[Mapping[str, float]]],
     sampling: Mapping[str, Any],
     seed: int,
 ) -> list[dict[str, Any]]:
@@ -59,7 +59,8 @@ def make_rows(
     All columns answer a prompt under the same seed, so that they differ by their adapters only.
 
     Args:
-        similarity: for each prompt, adapter id -> cosine; used by routed columns.
+        near: for each column, for each prompt, adapter id -> cosine or signal; of columns that do
+            not look at the prompt empty.
 
     Raises:
         InvalidRequest: too many rows, or an empty prompt.
@@ -73,7 +74,7 @@ def make_rows(
         for c, column in enumerate(columns):
             chosen = RowTerms(column.terms)
             if column.routed is not None:
-                chosen = column.routed.row(similarity[p] if similarity else {})
+                chosen = column.routed.row(near[c][p] if near[c] else {})
             rows.append(
                 {
                     "id": f"{p}.{c}",

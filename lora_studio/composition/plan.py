@@ -22,7 +22,10 @@ RouteRule = Literal[
     "router_lora",
     "smora",
     "meteora",
+    "logo",
 ]
+Finding = Literal["text", "activation"]
+"""By what a prompt finds its adapters: likeness to their samples, or how loudly they answer it."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Routed:
             find their way by all adapters of `weights`, also by those that were merged.
         made: name -> adapter, of those among the stand-ins that were made for this plan.
         router: weighs the chosen adapters per token; without it they share evenly.
+        by: how prompts find adapters. By "activation" the chosen share by their signals.
     """
 
     rule: RouteRule
@@ -82,6 +86,7 @@ class Routed:
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     made: Mapping[str, Adapter] = field(default_factory=dict)
     router: TokenRouter | None = None
+    by: Finding = "text"
 
     @property
     def answerers(self) -> list[str]:
@@ -90,19 +95,26 @@ class Routed:
 
     @property
     def needs_retrieval(self) -> bool:
-        """Whether prompts are treated differently at all: not if everyone always answers."""
-        return self.top_k < len(self.answerers)
+        """Whether prompts are treated differently at all: not if everyone always answers alike."""
+        return self.by == "activation" or self.top_k < len(self.answerers)
 
     def strength(self, source: str) -> float:
         """At which whoever answers for this adapter does so, before it is shared."""
         return 1.0 if source in self.stand_ins else self.weights[source]
 
     def row(self, similarity: Mapping[str, float]) -> RowTerms:
-        """Terms for a prompt with these similarities (adapter id -> cosine; missing = -1)."""
+        """Terms for a prompt.
+
+        Args:
+            similarity: adapter id -> cosine, or signal; missing is the least of all.
+        """
         ranked = sorted(self.weights, key=lambda i: (-similarity.get(i, -1.0), i))
         chosen = ranked[: self.top_k]
-        share = 1.0 if self.router else 1.0 / len(chosen)
-        terms = tuple((self.stand_ins.get(i, i), self.strength(i) * share) for i in chosen)
+        shares = dict.fromkeys(chosen, 1.0 if self.router else 1.0 / len(chosen))
+        total = sum(similarity.get(i, 0.0) for i in chosen)
+        if self.by == "activation" and total > 0:
+            shares = {i: similarity.get(i, 0.0) / total for i in chosen}
+        terms = tuple((self.stand_ins.get(i, i), self.strength(i) * shares[i]) for i in chosen)
         return RowTerms(terms, fuse=self.rule == "fusion", router=self.router)
 
 

@@ -50,6 +50,12 @@ def trace(engine: TextEngine, prompt: str, answer: str, plan: RowPlan) -> Decisi
     )
 
 
+def layer_of(module: str) -> int:
+    """Number of the decoder layer in a module's name, 0 if it has none."""
+    found = LAYER.search(f".{module}.")
+    return int(found[1]) if found else 0
+
+
 class _Notes:
     """What was heard, by layer number."""
 
@@ -64,8 +70,7 @@ class _Notes:
 
     def take(self, module: str, seen: Seen, weights: Tensor) -> None:
         """One module's part; called in the order in which they run."""
-        found = LAYER.search(f".{module}.")
-        layer = int(found[1]) if found else 0
+        layer = layer_of(module)
         z, member = (seen.z * weights)[0], seen.member[0]  # (T, R), (R, E)
         wide = z[:, None] * member.T  # (T, E, R)
         wrote = (wide @ seen.B[0].T).square().sum(2)  # (T, E) squared lengths

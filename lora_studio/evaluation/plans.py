@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from lora_studio.adapter import Adapter
 from lora_studio.composition import Merged, Plan, Routed
+from lora_studio.engines.hearing import hear
 from lora_studio.engines.rows import RowPlan
+from lora_studio.engines.text import TextEngine
 from lora_studio.errors import InvalidRequest
 from lora_studio.retrieval.embed import Embedder
 from lora_studio.retrieval.retriever import adapter_texts, centroid
@@ -41,6 +43,19 @@ def row_plans(
         keep(made, adapter)
     rows = [plan.row(one) for one in near] if near else [plan.row({})] * count
     return [RowPlan(row.terms, row.fuse, row.router) for row in rows]
+
+
+def heard(
+    plan: Plan,
+    engine: TextEngine,
+    prompts: Sequence[str],
+    near: Sequence[Mapping[str, float]],
+) -> Sequence[Mapping[str, float]]:
+    """What prompts find their adapters by: `near`, or signals of the adapters, which are in the
+    bank, where the plan listens to them."""
+    if isinstance(plan, Routed) and plan.by == "activation":
+        return hear(engine, prompts, list(plan.weights))
+    return near
 
 
 def similarities(

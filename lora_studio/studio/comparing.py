@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_studio.compare import Column, all_blobs, cells, make_rows
+from lora_studio.composition import Routed
 from lora_studio.demo.tasks import TASKS
 from lora_studio.errors import InvalidRequest, NotFound
 from lora_studio.evaluation.metrics import Rate, exact_match
@@ -60,8 +61,8 @@ class Comparer:
         """
         found = yield from self._columns.resolve(flow, requests, base, seed, actor)
         columns: list[Column] = found["columns"]
-        similarity = yield from self._similarities(flow, columns, prompts, base)
-        rows = make_rows(columns, prompts, similarity, sampling, seed)
+        near = yield from self._near(flow, columns, prompts, base)
+        rows = make_rows(columns, prompts, near, sampling, seed)
         args = {
             "base": base,
             "device": self._settings.device,
@@ -80,8 +81,8 @@ class Comparer:
         for cell in answered:
             if columns[cell["column"]].routed is not None:
                 row = rows[cell["prompt"] * len(columns) + cell["column"]]
-                near = similarity[cell["prompt"]] if similarity else {}
-                cell["by"] = self._who(row, near)
+                found = near[cell["column"]]
+                cell["by"] = self._who(row, found[cell["prompt"]] if found else {})
         return {
             "cells": answered,
             "columns": [c.to_dict() for c in columns],
@@ -103,8 +104,8 @@ class Comparer:
         """Returns `Decision.to_dict` of one answer, with titles [[id, title]] of its adapters."""
         found = yield from self._columns.resolve(flow, [request], base, seed, actor)
         column: Column = found["columns"][-1]
-        similarity = yield from self._similarities(flow, [column], [prompt], base)
-        (row,) = make_rows([column], [prompt], similarity, {}, seed)
+        near = yield from self._near(flow, [column], [prompt], base)
+        (row,) = make_rows([column], [prompt], near, {}, seed)
         args = {
             "base": base,
             "device": self._settings.device,
@@ -182,16 +183,38 @@ class Comparer:
             for name, weight in row["terms"]
         ]
 
-    def _similarities(
+    def _near(
         self, flow: Flow, columns: Sequence[Column], prompts: Sequence[str], base: str
+    ) -> Generator[Event, None, list[Sequence[Mapping[str, float]]]]:
+        """For each column, for each prompt, id -> cosine or signal; [] where that is not needed."""
+        found: list[Sequence[Mapping[str, float]]] = []
+        cosines: list[dict[str, float]] = []
+        looking = [c.routed for c in columns if c.routed and c.routed.needs_retrieval]
+        if any(plan.by == "text" for plan in looking):
+            yield from self._librarian.placing(flow.check)
+            among = sorted({name for plan in looking for name in plan.weights})
+            cosines = self._librarian.similarities(prompts, among, base)
+        for column in columns:
+            plan = column.routed
+            if plan is None or not plan.needs_retrieval:
+                found.append([])
+            elif plan.by == "text":
+                found.append(cosines)
+            else:
+                found.append((yield from self._heard(flow, column, plan, prompts, base)))
+        return found
+
+    def _heard(
+        self, flow: Flow, column: Column, plan: Routed, prompts: Sequence[str], base: str
     ) -> Generator[Event, None, list[dict[str, float]]]:
-        """For each prompt, id -> cosine, if any column routes by similarity."""
-        routed = [c.routed for c in columns if c.routed and c.routed.needs_retrieval]
-        if not routed:
-            return []
-        yield from self._librarian.placing(flow.check)
-        among = sorted({name for plan in routed for name in plan.weights})
-        return self._librarian.similarities(prompts, among, base)
+        args = {
+            "base": base,
+            "device": self._settings.device,
+            "max_rows": self._settings.max_rows,
+            "adapters": {name: column.blobs[name] for name in plan.weights},
+            "prompts": list(prompts),
+        }
+        return (yield from flow.run(Job("hear", args, "model")))["signals"]
 
     def _suites(
         self, sources: Sequence[str], n: int, seed: int

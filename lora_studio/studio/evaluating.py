@@ -14,7 +14,7 @@ from lora_studio.evaluation.asking import Asker, Report
 from lora_studio.evaluation.contest import CONTROLS, Contender, Contest, Outcome, kept, told
 from lora_studio.evaluation.ledger import Ledger
 from lora_studio.evaluation.metrics import METRICS
-from lora_studio.evaluation.plans import row_plans, similarities
+from lora_studio.evaluation.plans import heard, row_plans, similarities
 from lora_studio.evaluation.task_file import TaskRow
 from lora_studio.settings import Settings
 from lora_studio.studio.evaluation_order import Given, Order
@@ -127,8 +127,11 @@ class _Bench:
             self._plans[title] = self._carried_out(title, recipe)
         plan = self._plans[title]
         prompts = [row.prompt for row in contest.rows]
-        near: list[dict[str, float]] = []
-        if isinstance(plan, Routed) and plan.needs_retrieval:
+        near: Sequence[Mapping[str, float]] = []
+        if isinstance(plan, Routed) and plan.by == "activation":
+            self._ready(list(plan.weights))
+            near = heard(plan, self._engine, prompts, near)
+        elif isinstance(plan, Routed) and plan.needs_retrieval:
             from lora_studio.retrieval.embed import load_embedder
 
             among = {name: self._pool[name] for name in plan.weights}

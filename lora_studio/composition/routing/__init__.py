@@ -9,6 +9,7 @@ from lora_studio.composition.routing import (  # noqa: F401  (order is the order
     router_lora,
     smora,
     meteora,
+    logo,
     merge_rest,
     even,
 )

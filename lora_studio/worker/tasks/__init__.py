@@ -21,6 +21,7 @@ TASKS: dict[str, str] = {
         "embed",
         "gather_statistics",
         "generate",
+        "hear",
         "measure_cell",
         "plan_composition",
         "random_adapter",

@@ -10,7 +10,7 @@ from lora_studio.composition import Merged, Recipe
 from lora_studio.engines.rows import RowPlan
 from lora_studio.engines.text import TextEngine
 from lora_studio.evaluation.asking import exact_rate
-from lora_studio.evaluation.plans import row_plans
+from lora_studio.evaluation.plans import heard, row_plans
 from lora_studio.worker.job import JobContext
 from lora_studio.worker.tasks import compose_adapter
 from lora_studio.worker.tasks.blobs import Blobs
@@ -58,4 +58,6 @@ def _plans(
     def keep(name: str, adapter: Adapter) -> None:
         engine.bank.add(name, adapter, keep=args["blobs"].keys())
 
-    return row_plans(plan, args.get("similarity", ()), count, CELL, keep), told
+    prompts = [str(test["prompt"]) for test in args["tests"]]
+    near = heard(plan, engine, prompts, args.get("similarity", ()))
+    return row_plans(plan, near, count, CELL, keep), told
