@@ -88,8 +88,8 @@ def peft_model(folder: Path, count: int, rank: int, like: torch.nn.Module) -> Pe
         model.add_adapter(str(name), config)
     for name, parameter in model.named_parameters():
         if "lora_" in name:
-            parameter.data.normal_(0, 0.02).requires_grad_(False)
-    return model.eval()
+            parameter.data.normal_(0, 0.02)
+    return model.eval().requires_grad_(False)
 
 
 def adapters_of(model: PeftModel, count: int) -> list[Adapter]:
@@ -101,7 +101,9 @@ def adapters_of(model: PeftModel, count: int) -> list[Adapter]:
             pairs: Any = module
             for i in range(count):
                 a, b = pairs.lora_A[str(i)].weight, pairs.lora_B[str(i)].weight
-                found[i][name] = LoraFactors(a.float().cpu().numpy(), b.float().cpu().numpy())
+                found[i][name] = LoraFactors(
+                    a.detach().float().cpu().numpy(), b.detach().float().cpu().numpy()
+                )
     return [Adapter(factors) for factors in found]
 
 
@@ -143,7 +145,7 @@ class Stand:
 
         def step() -> Tensor:
             out = model(input_ids=self.last[rows], use_cache=True, **{self.name: cache}, **more)
-            cache.crop(PREFIX)
+            cache.crop(-1)
             return out.logits
 
         return step
