@@ -27,11 +27,11 @@ REASONS = {
     "TRAINABLE_TOKENS": "it replaces rows of the embedding",
     "BEFT": "it changes biases only, which have no factors",
     **dict.fromkeys(("XLORA", "POLY", "LILY"), _ROUTES),
-    **dict.fromkeys(("FROD", "ADAMSS", "TINYLORA", "UNILORA"), _FROM_BASE),
+    **dict.fromkeys(("FROD", "ADAMSS", "TINYLORA"), _FROM_BASE),
     "PVERA": "its update is drawn at random anew for every input",
     "WAVEFT": "its update has full rank and is spread by a wavelet transform",
 }
-_CONVERTIBLE = ("TINYLORA", "UNILORA", "WAVEFT")
+_CONVERTIBLE = ("TINYLORA", "WAVEFT")
 
 
 def refuse(kind: str) -> InvalidAdapter:

@@ -111,6 +111,8 @@ def read_factors(
     _refuse_strangers([key for key, place in places.items() if place is None])
     found, homes = _gather(tensors, places)
     setting = Setting(options or {}, found.pop("", {}), shapes or {}, tuple(sorted(found)))
+    if not found and (reason := tuners.alone(setting.shared)):
+        raise InvalidAdapter(reason)
     if not found:
         raise InvalidAdapter(
             "The file holds no LoRA factors (lora_A / lora_B tensors).", "unknown-names"

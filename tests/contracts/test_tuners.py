@@ -57,6 +57,7 @@ CONFIGS = {
     "vblora, top weights only": lambda: peft.VBLoRAConfig(
         **EVERY, r=2, num_vectors=7, vector_length=4, topk=3, save_only_topk_weights=True
     ),
+    "unilora": lambda: peft.UniLoraConfig(**EVERY, r=3, theta_d_length=40, save_indices=True),
     "randlora": lambda: peft.RandLoraConfig(**EVERY, r=5, randlora_alpha=10),
     "randlora, sparse, from its seed": lambda: peft.RandLoraConfig(
         **EVERY, r=4, save_projection=False, projection_prng_key=6, sparse=True

@@ -17,6 +17,7 @@ CONVERTERS: dict[str, tuple[str, Convert]] = {
     "vera_": ("VeRA", projected.vera),
     "randlora_": ("RandLoRA", projected.randlora),
     "vblora_": ("VB-LoRA", banks.vblora),
+    "unilora_": ("Uni-LoRA", banks.unilora),
     "shira_": ("SHiRA", sparse.shira),
     "fourierft_": ("FourierFT", sparse.fourierft),
     "miss_": ("MiSS", blocks.miss),
@@ -32,6 +33,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "VERA": ("projection_prng_key",),
     "RANDLORA": ("randlora_alpha", "projection_prng_key", "sparse", "very_sparse"),
     "VBLORA": ("topk",),
+    "UNILORA": (),
     "SHIRA": (),
     "FOURIERFT": ("scaling", "random_loc_seed"),
     "MISS": (),
@@ -42,6 +44,17 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "ADALORA": ("lora_alpha",),
 }
 """peft_type -> fields of adapter_config.json that are read, besides `fan_in_fan_out`."""
+
+
+def alone(shared: Mapping[str, np.ndarray]) -> str:
+    """Why tensors that all modules share make no adapter without any of a module's own, or ""."""
+    if "unilora_theta_d" in shared:
+        return (
+            "This Uni-LoRA file leaves out which number stands where, and that depends on the order "
+            "of the base model's modules. Save it with save_indices=True, or convert it with "
+            "peft.convert_to_lora and upload the LoRA."
+        )
+    return ""
 
 
 def role(name: str) -> str:

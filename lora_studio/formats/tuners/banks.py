@@ -1,4 +1,4 @@
-"""VB-LoRA: every stretch of a factor is a mixture of a few vectors of one bank."""
+"""Factors from one bank for all layers: VB-LoRA mixes its vectors, Uni-LoRA places its values."""
 
 from __future__ import annotations
 
@@ -32,6 +32,33 @@ def vblora(path: str, found: Tensors, setting: Setting) -> Short:
     factor_b = b.transpose(0, 2, 1).reshape(-1, b.shape[1])  # (d_out, r)
     agree(path, len(factor_a) == factor_b.shape[1], factor_a, factor_b)
     return Short(Pair(factor_b, factor_a))
+
+
+def unilora(path: str, found: Tensors, setting: Setting) -> Short:
+    """B A with A = theta[indices_A] scales_A and B = theta[indices_B] scales_B (2506.00799).
+
+    PEFT leaves indices and scales out of the file unless `save_indices` was set.
+    """
+    theta = setting.shared.get("unilora_theta_d")
+    if theta is None:
+        raise InvalidAdapter("The file holds no unilora_theta_d, of which all layers are made.")
+    agree(path, theta.ndim == 1, theta)
+    names = [f"unilora_{what}_{side}" for side in "AB" for what in ("indices", "scales")]
+    indices_a, scales_a, indices_b, scales_b = need(path, found, *names)
+    a, b = (
+        _placed(path, theta, indices, scales)
+        for indices, scales in ((indices_a, scales_a), (indices_b, scales_b))
+    )
+    agree(path, len(a) == b.shape[1], a, b)
+    return Short(Pair(b, a))
+
+
+def _placed(path: str, theta: np.ndarray, indices: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    whole = indices.astype(np.int64)
+    inside = whole.ndim == 2 and whole.shape == scales.shape and bool((whole == indices).all())
+    inside = inside and bool(((whole >= 0) & (whole < len(theta))).all())
+    agree(path, inside, indices, scales, theta)
+    return theta[whole] * scales
 
 
 _SAVED = ("indices", "weights")
