@@ -50,8 +50,8 @@ def alone(shared: Mapping[str, np.ndarray]) -> str:
     """Why tensors that all modules share make no adapter without any of a module's own, or ""."""
     if "unilora_theta_d" in shared:
         return (
-            "This Uni-LoRA file leaves out which number stands where, and that depends on the order "
-            "of the base model's modules. Save it with save_indices=True, or convert it with "
+            "This Uni-LoRA file leaves out which number stands where, and that depends on the "
+            "order of the base model's modules. Save it with save_indices=True, or convert it with "
             "peft.convert_to_lora and upload the LoRA."
         )
     return ""
