@@ -38,6 +38,7 @@ HOURS = float(os.environ.get("LORA_STUDIO_SOAK_HOURS", FULL_HOURS if FULL else 0
 EVERY = 10.0  # seconds between two samples
 LOAD = 0.3  # share of the time in which something is asked for
 WARM_UP = 1800.0  # seconds, or a third of a shorter run
+WIDTH = 160  # of the demo model
 POOL = 60  # adapters that come and go, so that the gallery itself does not grow
 MB = 1 << 20
 WAL_LIMIT, TEMP_LIMIT, RSS_PER_HOUR = 64 * MB, 1024 * MB, 2.0
@@ -49,7 +50,7 @@ def files_for(folder: Path) -> list[Path]:
     found: list[Path] = []
     for number in range(POOL):
         rng = np.random.default_rng([SEED, number])
-        a, b = (rng.normal(size=s).astype(np.float32) / 50 for s in ((2, 64), (64, 2)))
+        a, b = (rng.normal(size=s).astype(np.float32) / 50 for s in ((2, WIDTH), (WIDTH, 2)))
         card = AdapterCard(base_model=DEMO_BASE, title=f"Soaked {number}")
         one = Adapter({"model.layers.0.self_attn.q_proj": LoraFactors(a, b)}, card)
         place = save_adapter(one, folder / f"soaked-{number}")

@@ -63,12 +63,13 @@ class Visitor:
         return bool(last.get("success")), last.get("output")
 
     def upload(self, path: Path, title: str, base: str) -> bool:
-        """Puts a file into the upload form and presses its button."""
+        """Puts a file into the upload form and presses its button; whether it was taken."""
         files = {"files": (path.name, path.read_bytes())}
         placed = self._client.post("/gradio_api/upload", files=files).raise_for_status().json()[0]
         file = {"path": placed, "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
-        done, _ = self.event("add_adapter", [{}, [file], title, "", "", base, "", "", False])
-        return done
+        asked = [{}, [file], title, "", "", base, "", "", False]
+        ended, output = self.event("add_adapter", asked)
+        return ended and output["data"][0].get("state") == "done"
 
 
 def process_of(url: str) -> psutil.Process:
