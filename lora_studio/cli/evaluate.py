@@ -8,16 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lora_studio.cli.bar import Bar
 from lora_studio.composition import METHODS
 from lora_studio.evaluation.asking import TOKENS
 from lora_studio.evaluation.contest import BEST
 from lora_studio.evaluation.metrics import METRICS
 from lora_studio.settings import Settings
 from lora_studio.studio.evaluating import Order, evaluate
-
-BAR = 24
-WIDTH = 100
-"""Characters of the bar, and of the line it stands in."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,34 +61,14 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         tokens=args.tokens,
         kept=args.kept,
     )
-    bar = _Bar()
     try:
-        found = evaluate(order, settings, bar.show)
+        with Bar() as bar:
+            found = evaluate(order, settings, bar.show)
     except KeyboardInterrupt:
-        bar.clear()
         print("Stopped. What was answered is kept: run the same to go on.", file=sys.stderr)
         return 1
-    finally:
-        bar.clear()
     print(json.dumps(found, ensure_ascii=False) if args.json else _page(found))
     return 0
-
-
-class _Bar:
-    """One line on the terminal that is written over; nothing where there is no terminal."""
-
-    def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
-
-    def show(self, fraction: float, message: str) -> None:
-        if self._shown:
-            full = "#" * round(BAR * fraction)
-            line = f"[{full:<{BAR}}] {fraction:4.0%} {message}"[:WIDTH]
-            print(f"\r{line:<{WIDTH}}", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        if self._shown:
-            print("\r" + " " * WIDTH, end="\r", file=sys.stderr, flush=True)
 
 
 def _page(found: dict[str, Any]) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import sys
 from pathlib import Path
 from typing import Any
 
+from lora_studio.cli.bar import Bar
+from lora_studio.composition.token_router import fitted_rules
 from lora_studio.errors import InvalidRequest
 from lora_studio.families import modality_of
 from lora_studio.gallery import Gallery
@@ -16,14 +17,12 @@ from lora_studio.gallery.entry import Entry
 from lora_studio.settings import DEMO_BASE, Settings
 from lora_studio.studio.demos import add_demo
 
-RULES = ("router_lora", "smora", "meteora")
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
     add = parser.add_argument
     add("adapters", nargs="*", help="ids, or their first 8 characters; default: all of the base")
-    add("--rule", choices=RULES, default="router_lora", help="default: router_lora")
+    add("--rule", choices=fitted_rules(), default="router_lora", help="default: router_lora")
     add("--base", default=DEMO_BASE, help="base model; default: the embedded one")
     add("--fraction", type=float, help="share of the adapters to fit on; default: .4, gates: all")
     add("--steps", type=int, default=300)
@@ -56,7 +55,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         gallery.close()
     spec = RouterSpec(args.rule, steps=args.steps, rate=args.rate, drop=args.drop, seed=args.seed)
     engine = TextEngine(args.base, settings.device, settings.max_rows)
-    found = fit_router(engine, adapters, samples, spec, _progress(args.json))
+    with Bar(shown=not args.json) as bar:
+        found = fit_router(engine, adapters, samples, spec, bar.show)
     out = args.out or router_paths(args.base, args.rule)[0]
     save_router(found, out)
     told: dict[str, Any] = {"out": str(out), **found.facts}
@@ -93,11 +93,3 @@ def chosen(
             "about 20 sample inputs each, or name a base model with --base."
         )
     return known
-
-
-def _progress(quiet: bool) -> Any:
-    def say(fraction: float, message: str) -> None:
-        if not quiet and sys.stderr.isatty():
-            print(f"\r{fraction:4.0%}  {message:<60}", end="", file=sys.stderr, flush=True)
-
-    return say

@@ -13,17 +13,6 @@ from lora_studio.adapter import Adapter
 from lora_studio.composition.schedule import Scheduled
 from lora_studio.composition.token_router import TokenRouter
 
-RouteRule = Literal[
-    "selection",
-    "mixture",
-    "fusion",
-    "arrow",
-    "self_activated",
-    "router_lora",
-    "smora",
-    "meteora",
-    "logo",
-]
 Finding = Literal["text", "activation"]
 """By what a prompt finds its adapters: likeness to their samples, or how loudly they answer it."""
 
@@ -67,8 +56,8 @@ class Routed:
     """A rule applied to each prompt at run time.
 
     Args:
-        rule: "selection" (the nearest adapter), "mixture" (mean of outputs of the top k),
-            "fusion" (mean of the parameters of the top k), or that of `router`.
+        rule: name of the method whose rule it is: "selection" (the nearest adapter), "mixture"
+            (mean of outputs of the top k), "fusion" (mean of their parameters), or a router's.
         weights: adapter id -> strength, multiplied into its share.
         top_k: how many adapters answer one prompt, 1 .. number of adapters.
         notes: what a person should know about how it came about.
@@ -79,7 +68,7 @@ class Routed:
         by: how prompts find adapters. By "activation" the chosen share by their signals.
     """
 
-    rule: RouteRule
+    rule: str
     weights: Mapping[str, float]
     top_k: int
     notes: tuple[str, ...] = field(default=())

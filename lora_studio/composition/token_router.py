@@ -94,6 +94,15 @@ class Seen:
         """(n, T, R) from a weight for each adapter (n, T, E)."""
         return weights @ self.member.mT
 
+    def passed(self, weights: Tensor) -> Tensor:
+        """(n, T, E) mean of weights (n, T, R) over the units of each adapter."""
+        return self.to_adapters(weights) / self.member.sum(1, keepdim=True).clamp(min=1)
+
+    def wrote(self, z: Tensor) -> Tensor:
+        """(n, T, E) squared length of what each adapter writes where its units read (n, T, R)."""
+        apart = z[:, :, None] * self.member.mT[:, None]  # (n, T, E, R)
+        return (apart @ self.B.mT[:, None]).square().sum(3)
+
     def to_adapters(self, values: Tensor) -> Tensor:
         """(n, T, E) sums over the units (n, T, R) of each adapter."""
         return values @ self.member
@@ -118,6 +127,11 @@ class Rule:
 
 
 RULES: Registry[Rule] = Registry("token router")
+
+
+def fitted_rules() -> list[str]:
+    """Names of the rules that have a part to be fitted."""
+    return [rule.name for rule in RULES if rule.fitted]
 
 
 def token_router(name: str, *needs: Need) -> Callable[[Weigh], Weigh]:

@@ -18,9 +18,8 @@ from lora_studio.adapter import Adapter, LoraFactors
 from lora_studio.composition.gate import Gate
 from lora_studio.composition.schedule import Strength
 from lora_studio.engines.grouped_rows import GroupedRows, Piece, Update, behind, weighted
-from lora_studio.engines.router_parts import RouterParts
+from lora_studio.engines.router_parts import Held, RouterParts
 from lora_studio.engines.row_factors import ModuleRows, Pair, RowFactors, combine
-from lora_studio.engines.row_routing import PlanRouting
 from lora_studio.engines.rows import RowPlan
 from lora_studio.errors import IncompatibleAdapters, NotFound
 
@@ -148,11 +147,14 @@ class AdapterBank:
         unique = list(dict.fromkeys(plans))
         index = [unique.index(plan) for plan in plans]
         names = dict.fromkeys(n for p in unique for i in p.ids for n in self._resident[i])
+        weights = {plan: self.routers.fitted(plan) for plan in unique}
         modules: dict[str, ModuleRows] = {}
         for name in names:
-            pieces = [self._piece(plan, name) for plan in unique]
-            if any(piece is not None for piece in pieces):
-                routings = [self._routing(plan, name) for plan in unique]
+            held = [self._held(plan, name) for plan in unique]
+            if any(held):
+                both = list(zip(unique, held, strict=True))
+                pieces = [_combined(plan, terms) for plan, terms in both]
+                routings = [self.routers.of(p, name, terms, weights[p]) for p, terms in both]
                 modules[name] = ModuleRows.stack(pieces, index, routings)
         return RowFactors(tuple(plans), modules)
 
@@ -207,23 +209,13 @@ class AdapterBank:
         with self.active(factors):
             yield factors
 
-    def _piece(self, plan: RowPlan, name: str) -> Pair | None:
-        terms = [
-            (self._resident[adapter_id][name][:2], weight)
-            for adapter_id, weight in plan.terms
-            if weight != 0.0 and name in self._resident[adapter_id]
-        ]
-        return combine(terms, plan.fuse) if terms else None
-
-    def _routing(self, plan: RowPlan, name: str) -> PlanRouting | None:
-        if plan.router is None:
-            return None
-        pieces = [
+    def _held(self, plan: RowPlan, name: str) -> list[Held]:
+        """The terms of a plan that act in a module."""
+        return [
             (place, adapter_id, self._resident[adapter_id][name][:2], weight)
             for place, (adapter_id, weight) in enumerate(plan.terms)
             if weight != 0.0 and name in self._resident[adapter_id]
         ]
-        return self.routers.of(plan, name, pieces) if pieces else None
 
     def _hook(self, name: str) -> Callable[..., Tensor | None]:
         def add_rows(module: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor | None:
@@ -286,6 +278,10 @@ class AdapterBank:
                     f"{title} has shape ({factors.d_in} -> {factors.d_out}) in '{name}', but the "
                     f"base model has ({dims[0]} -> {dims[1]}). Choose the base it was trained on."
                 )
+
+
+def _combined(plan: RowPlan, terms: Sequence[Held]) -> Pair | None:
+    return combine([(pair, weight) for *_, pair, weight in terms], plan.fuse) if terms else None
 
 
 def _listing(names: Sequence[str], shown: int = 5) -> str:

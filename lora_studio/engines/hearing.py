@@ -59,10 +59,7 @@ class _Heard:
         """One module's part, relative to the size of each adapter in it."""
         if module not in self._sizes:
             return
-        member, b = seen.member[0], seen.B[0]  # (R, E), (d_out, R)
-        z = (seen.z * weights)[:, -1]  # (n, R)
-        wide = z[:, None] * member.T  # (n, E, R)
-        wrote = ((wide @ (b.T @ b)) * wide).sum(2)  # (n, E) squared lengths
+        wrote = seen.wrote((seen.z * weights)[:, -1:])[:, 0]  # (n, E)
         self._squares.append(wrote / self._sizes[module].clamp(min=FLOOR))
 
     def signals(self) -> list[list[float]]:
@@ -70,7 +67,7 @@ class _Heard:
         known = sum(size > 0 for size in self._sizes.values())
         assert isinstance(known, Tensor)
         mean = torch.stack(self._squares).sum(0) / known.clamp(min=1)
-        return mean.clamp(min=0).sqrt().tolist()
+        return mean.sqrt().tolist()
 
 
 def _sizes(engine: TextEngine, ids: Sequence[str]) -> dict[str, Tensor]:

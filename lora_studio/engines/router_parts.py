@@ -11,18 +11,13 @@ import torch
 from torch import Tensor
 
 from lora_studio.composition.router_weights import RouterWeights, fitted_router
-from lora_studio.composition.token_router import RULES, Need
+from lora_studio.composition.token_router import RULES
 from lora_studio.engines.row_routing import PlanRouting
 from lora_studio.engines.rows import RowPlan
 from lora_studio.errors import InvalidRequest, LoraStudioError
 
 Held = tuple[int, str, tuple[Tensor, Tensor], float]
 """Place of a term in its plan, adapter id, its A (r, d_in) and B (d_out, r), its weight."""
-FITTED: dict[Need, str] = {
-    "query": "router_lora",
-    "unit_keys": "smora",
-    "adapter_keys": "meteora",
-}
 
 
 class RouterParts:
@@ -45,13 +40,30 @@ class RouterParts:
         """Drops what was worked out for an adapter."""
         self._prototypes.pop(adapter_id, None)
 
-    def of(self, plan: RowPlan, module: str, pieces: Sequence[Held]) -> PlanRouting:
-        """The token router of a plan in a module that some of its adapters have.
+    def fitted(self, plan: RowPlan) -> RouterWeights | None:
+        """What was fitted of a plan's rule; None for a rule that needs nothing fitted.
 
         Raises:
-            InvalidRequest: the rule was not fitted, or not for these adapters.
+            InvalidRequest: it was not fitted.
         """
-        assert plan.router is not None
+        if plan.router is None or not RULES.get(plan.router.rule).fitted:
+            return None
+        rule = plan.router.rule
+        return self._fitted.get(rule) or fitted_router(self._base, rule)
+
+    def of(
+        self, plan: RowPlan, module: str, pieces: Sequence[Held], weights: RouterWeights | None
+    ) -> PlanRouting | None:
+        """The token router of a plan in a module; None where it has none, or nobody acts.
+
+        Args:
+            weights: of the plan, as `fitted` gives them.
+
+        Raises:
+            InvalidRequest: the rule was fitted without one of these adapters.
+        """
+        if plan.router is None or not pieces:
+            return None
         if plan.fuse:
             raise LoraStudioError("A plan that averages factors has no units to route among.")
         like = pieces[0][2][0]
@@ -65,13 +77,16 @@ class RouterParts:
         if "prototypes" in needs:
             found = {place: self._prototype(i, module, pair) for place, i, pair, _ in pieces}
             extras["prototypes"] = _placed(found, len(plan.terms))
-        if "adapter_keys" in needs:
-            keys = {place: self._keys("meteora", i, module, like)[0] for place, i, *_ in pieces}
-            extras["adapter_keys"] = _placed(keys, len(plan.terms))
-        if "unit_keys" in needs:
-            keys = [self._keys("smora", i, module, like) for _, i, *_ in pieces]
-            extras["unit_keys"] = torch.cat(keys)
-        query = self._query(module, like) if "query" in needs else None
+        query = None
+        if weights is not None and "query" in needs:
+            query = _query(weights, module, like)
+        elif weights is not None:
+            keys = {place: _keys(weights, i, module, like) for place, i, *_ in pieces}
+            if "unit_keys" in needs:
+                extras["unit_keys"] = torch.cat(list(keys.values()))
+            else:
+                first = {place: rows[0] for place, rows in keys.items()}
+                extras["adapter_keys"] = _placed(first, len(plan.terms))
         places = torch.tensor(owners, device=like.device)
         return PlanRouting(plan.router, places, len(plan.terms), extras, query)
 
@@ -81,18 +96,19 @@ class RouterParts:
             known[module] = prototype(*pair)
         return known[module]
 
-    def _rule(self, rule: str) -> RouterWeights:
-        return self._fitted.get(rule) or fitted_router(self._base, rule)
 
-    def _keys(self, rule: str, adapter_id: str, module: str, like: Tensor) -> Tensor:
-        rows = self._rule(rule).keys.get(adapter_id, {}).get(module)
-        if rows is None:
-            raise InvalidRequest(f"The {rule} gate was fitted without adapter {adapter_id[:12]}.")
-        return _tensor(rows, like)
+def _keys(weights: RouterWeights, adapter_id: str, module: str, like: Tensor) -> Tensor:
+    rows = weights.keys.get(adapter_id, {}).get(module)
+    if rows is None:
+        raise InvalidRequest(
+            f"The {weights.rule} gate was fitted without adapter {adapter_id[:12]}."
+        )
+    return _tensor(rows, like)
 
-    def _query(self, module: str, like: Tensor) -> tuple[Tensor, Tensor] | None:
-        pair = self._rule("router_lora").queries.get(module)
-        return pair and (_tensor(pair[0], like), _tensor(pair[1], like))
+
+def _query(weights: RouterWeights, module: str, like: Tensor) -> tuple[Tensor, Tensor] | None:
+    pair = weights.queries.get(module)
+    return pair and (_tensor(pair[0], like), _tensor(pair[1], like))
 
 
 def prototype(a: Tensor, b: Tensor) -> Tensor:

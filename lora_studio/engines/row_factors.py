@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
 from lora_studio.composition.token_router import Seen
-from lora_studio.engines.row_routing import PlanRouting, RowRouting, Watch
+from lora_studio.engines.row_routing import PlanRouting, RowRouting, Watch, padded_to
 from lora_studio.engines.rows import RowPlan
 from lora_studio.errors import LoraStudioError
 
@@ -29,20 +29,11 @@ def combine(terms: Sequence[tuple[Pair, float]], fuse: bool) -> Pair:
         b = torch.cat([pair[1] * weight for pair, weight in terms], dim=1)  # (d_out, sum r)
         return a, b
     rank = max(pair[0].shape[0] for pair, _ in terms)
-    a = sum(_pad_ranks(p[0].float(), rank, 0) * w for p, w in terms)  # (rank, d_in)
-    b = sum(_pad_ranks(p[1].float(), rank, 1) * w for p, w in terms)  # (d_out, rank)
+    a = sum(padded_to(p[0].float(), rank, 0) * w for p, w in terms)  # (rank, d_in)
+    b = sum(padded_to(p[1].float(), rank, 1) * w for p, w in terms)  # (d_out, rank)
     assert isinstance(a, Tensor)
     assert isinstance(b, Tensor)
     return a.to(dtype), b.to(dtype)
-
-
-def _pad_ranks(tensor: Tensor, rank: int, dim: int) -> Tensor:
-    """Zeros added at the end of `dim` (from the left) until it is `rank` long."""
-    short = rank - tensor.shape[dim]
-    if short <= 0:
-        return tensor
-    behind = tensor.ndim - 1 - dim
-    return pad(tensor, [0, 0] * behind + [0, short])
 
 
 @dataclass(frozen=True, eq=False)

@@ -105,13 +105,11 @@ class RowRouting:
         """One slice for each row, units padded to `width`."""
         n = len(self.routers)
 
-        def each(tensor: Tensor, short: int, value: float = 0.0) -> Tensor:
-            wide = tensor.expand(n, *tensor.shape[1:])
-            return pad(wide, [0, 0] * (wide.ndim - 2) + [0, short], value=value)
+        def each(tensor: Tensor, long: int, value: float = 0.0) -> Tensor:
+            return padded_to(tensor.expand(n, *tensor.shape[1:]), long, 1, value)
 
-        short = width - self.owners.shape[1]
-        extras = {k: each(t, short if k in PER_UNIT else 0) for k, t in self.extras.items()}
-        owners = each(self.owners, short, -1)
+        extras = {k: each(t, width if k in PER_UNIT else 0) for k, t in self.extras.items()}
+        owners = each(self.owners, width, -1)
         return RowRouting(self.routers, owners, self.terms.expand(n), extras, self.query)
 
     def repeated(self, n: int) -> RowRouting:
@@ -182,6 +180,15 @@ class RowRouting:
         return weights
 
 
+def padded_to(tensor: Tensor, long: int, dim: int, value: float = 0.0) -> Tensor:
+    """`value` added at the end of `dim` (from the left) until it is `long`."""
+    short = long - tensor.shape[dim]
+    if short <= 0:
+        return tensor
+    behind = tensor.ndim - 1 - dim
+    return pad(tensor, [0, 0] * behind + [0, short], value=value)
+
+
 def _cut(tensor: Tensor, name: str, most: int) -> Tensor:
     return tensor if name in PER_UNIT else tensor[:, :most]
 
@@ -205,5 +212,4 @@ def _joined(one: RowRouting, other: RowRouting, name: str) -> Tensor:
     left = like.new_zeros(n, *like.shape[1:]) if left is None else left
     right = like.new_zeros(m, *like.shape[1:]) if right is None else right
     long = max(left.shape[1], right.shape[1])
-    below = [pad(t, [0, 0] * (t.ndim - 2) + [0, long - t.shape[1]]) for t in (left, right)]
-    return torch.cat(below)
+    return torch.cat([padded_to(left, long, 1), padded_to(right, long, 1)])

@@ -7,7 +7,6 @@ from collections import defaultdict
 from dataclasses import replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from lora_studio.composition.decision import Decision, LoudUnit
@@ -71,23 +70,21 @@ class _Notes:
     def take(self, module: str, seen: Seen, weights: Tensor) -> None:
         """One module's part; called in the order in which they run."""
         layer = layer_of(module)
-        z, member = (seen.z * weights)[0], seen.member[0]  # (T, R), (R, E)
-        wide = z[:, None] * member.T  # (T, E, R)
-        wrote = (wide @ seen.B[0].T).square().sum(2)  # (T, E) squared lengths
-        held = member.sum(0).clamp(min=1)
-        self.wrote[layer] += wrote.double().cpu().numpy()
-        self.passed[layer] += (seen.to_adapters(weights)[0] / held).double().cpu().numpy()
+        z = seen.z * weights  # (1, T, R)
+        self.wrote[layer] += seen.wrote(z)[0].double().cpu().numpy()
+        self.passed[layer] += seen.passed(weights)[0].double().cpu().numpy()
         self.modules[layer] += 1
-        loud = z.abs() * seen.B[0].norm(dim=0)  # (T, R)
+        loud = z[0].abs() * seen.B[0].norm(dim=0)  # (T, R)
         best = loud.topk(min(UNITS, loud.shape[1]), dim=1)
+        member = seen.member[0]  # (R, E)
         owner = member.argmax(1)  # (R,)
-        start = torch.stack([(owner == owner[r])[:r].sum() for r in range(len(owner))])
+        number = member.cumsum(0).long().gather(1, owner[:, None])[:, 0] - 1  # in its adapter
         self._units[layer].append(
             (
                 module,
                 best.values.cpu().numpy(),
                 owner[best.indices].cpu().numpy(),
-                start[best.indices].cpu().numpy(),
+                number[best.indices].cpu().numpy(),
             )
         )
 

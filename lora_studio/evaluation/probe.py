@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from lora_studio.adapter import Adapter
 from lora_studio.composition.method import Progress, no_progress
 from lora_studio.composition.probe import Agreement, Fit, Walked
+from lora_studio.engines.own_answers import own_answers
 from lora_studio.engines.own_words import own_words
 from lora_studio.engines.rows import RowScore
-from lora_studio.engines.text import Row, RowPlan, Sampling, ScoreRow, TextEngine
+from lora_studio.engines.text import RowPlan, ScoreRow, TextEngine
 from lora_studio.evaluation.text_walk import Text, TextWalk
 
 PROMPTS_PER_SOURCE = 20
@@ -147,18 +148,12 @@ class EngineProbe:
                 bank.remove(name)
 
     def _answers(self, asked: Sequence[tuple[str, str]], guests: Mapping[str, str]) -> list[Sample]:
-        greedy = Sampling(max_new_tokens=MAX_ANSWER)
-        rows = [
-            Row(str(i), prompt, RowPlan(((guests[name], 1.0),)), greedy, 0)
-            for i, (name, prompt) in enumerate(asked)
-        ]
-        result = self._engine.generate(rows, check=self._check)
-        if self._check:
-            self._check()
+        questions = [(guests[name], prompt) for name, prompt in asked]
+        answers = own_answers(self._engine, questions, MAX_ANSWER, self._check)
         return [
-            Sample(name, prompt, row.token_ids)
-            for (name, prompt), row in zip(asked, result.rows, strict=True)
-            if row.token_ids and row.stop != "invalid"
+            Sample(name, prompt, answer)
+            for (name, prompt), answer in zip(asked, answers, strict=True)
+            if answer
         ]
 
     def _texts(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from lora_studio.compare import Column, all_blobs, cells, make_rows
-from lora_studio.composition import Routed
 from lora_studio.demo.tasks import TASKS
 from lora_studio.errors import InvalidRequest, NotFound
 from lora_studio.evaluation.metrics import Rate, exact_match
@@ -63,20 +62,14 @@ class Comparer:
         columns: list[Column] = found["columns"]
         near = yield from self._near(flow, columns, prompts, base)
         rows = make_rows(columns, prompts, near, sampling, seed)
-        args = {
-            "base": base,
-            "device": self._settings.device,
-            "adapters": all_blobs(columns),
-            "rows": rows,
-            "max_rows": self._settings.max_rows,
-        }
+        job = self._job("generate", base, all_blobs(columns), rows=rows)
 
         def as_cells(event: Event) -> Event:
             if event["type"] != "data":
                 return event
             return {"type": "data", "cells": cells(event["rows"])}
 
-        result = yield from changed(flow.run(Job("generate", args, "model")), as_cells)
+        result = yield from changed(flow.run(job), as_cells)
         answered = cells(result["rows"])
         for cell in answered:
             if columns[cell["column"]].routed is not None:
@@ -106,14 +99,8 @@ class Comparer:
         column: Column = found["columns"][-1]
         near = yield from self._near(flow, [column], [prompt], base)
         (row,) = make_rows([column], [prompt], near, {}, seed)
-        args = {
-            "base": base,
-            "device": self._settings.device,
-            "adapters": dict(column.blobs),
-            "row": {**row, "text": text},
-            "max_rows": self._settings.max_rows,
-        }
-        told = yield from flow.run(Job("trace", args, "model"))
+        asked = {**row, "text": text}
+        told = yield from flow.run(self._job("trace", base, column.blobs, row=asked))
         titles = [
             [name, self._gallery.get(name).title if self._gallery.has(name) else column.title]
             for name in told["adapters"]
@@ -201,20 +188,20 @@ class Comparer:
             elif plan.by == "text":
                 found.append(cosines)
             else:
-                found.append((yield from self._heard(flow, column, plan, prompts, base)))
+                blobs = {name: column.blobs[name] for name in plan.weights}
+                job = self._job("hear", base, blobs, prompts=list(prompts))
+                found.append((yield from flow.run(job))["signals"])
         return found
 
-    def _heard(
-        self, flow: Flow, column: Column, plan: Routed, prompts: Sequence[str], base: str
-    ) -> Generator[Event, None, list[dict[str, float]]]:
+    def _job(self, kind: str, base: str, adapters: Mapping[str, str], **more: Any) -> Job:
+        """A job of the model lane with these adapters (id -> blob path) beside the base."""
         args = {
             "base": base,
             "device": self._settings.device,
             "max_rows": self._settings.max_rows,
-            "adapters": {name: column.blobs[name] for name in plan.weights},
-            "prompts": list(prompts),
+            "adapters": dict(adapters),
         }
-        return (yield from flow.run(Job("hear", args, "model")))["signals"]
+        return Job(kind, {**args, **more}, "model")
 
     def _suites(
         self, sources: Sequence[str], n: int, seed: int

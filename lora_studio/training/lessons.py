@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lora_studio.engines.rows import Row, RowPlan, Sampling
+from lora_studio.engines.own_answers import own_answers
 from lora_studio.engines.text import TextEngine
 
 
@@ -22,7 +21,7 @@ class Lesson:
     answer: tuple[int, ...]
 
 
-def own_answers(
+def lessons_of(
     engine: TextEngine,
     samples: Mapping[str, Sequence[str]],
     longest: int,
@@ -34,18 +33,13 @@ def own_answers(
     Args:
         samples: id of an adapter in the engine's bank -> sample inputs.
     """
-    wish = Sampling(max_new_tokens=longest)
-    rows = [
-        Row(f"{name}/{i}", prompt, RowPlan(((name, 1.0),)), wish)
-        for name, prompts in samples.items()
-        for i, prompt in enumerate(prompts)
+    asked = [(name, prompt) for name, prompts in samples.items() for prompt in prompts]
+    answers = own_answers(engine, asked, longest, check)
+    return [
+        Lesson(name, tuple(engine.prompt_ids(prompt)), answer)
+        for (name, prompt), answer in zip(asked, answers, strict=True)
+        if answer
     ]
-    lessons = []
-    for row, out in zip(rows, engine.generate(rows, check=check).rows, strict=True):
-        if out.token_ids and out.stop in ("eos", "length"):
-            prompt = tuple(engine.prompt_ids(row.prompt))
-            lessons.append(Lesson(row.id.rpartition("/")[0], prompt, out.token_ids))
-    return lessons
 
 
 def padded(
@@ -63,16 +57,3 @@ def padded(
     made = (torch.tensor(v, device=device) for v in (ids, mask, targets))
     first, second, third = made
     return first, second, third
-
-
-@contextmanager
-def frozen(engine: TextEngine) -> Iterator[None]:
-    """Within, gradients flow through the model but not into it."""
-    before = [(p, p.requires_grad) for p in engine.model.parameters()]
-    try:
-        for parameter, _ in before:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter, asked in before:
-            parameter.requires_grad_(asked)

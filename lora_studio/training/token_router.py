@@ -15,14 +15,12 @@ from lora_studio.adapter import Adapter
 from lora_studio.composition.method import METHODS, Inputs, Progress, no_progress
 from lora_studio.composition.plan import Routed
 from lora_studio.composition.router_weights import RouterWeights
-from lora_studio.composition.token_router import Seen, TokenRouter
+from lora_studio.composition.token_router import Seen, TokenRouter, fitted_rules
 from lora_studio.engines.rows import RowPlan
 from lora_studio.engines.text import TextEngine
 from lora_studio.errors import InvalidRequest
-from lora_studio.training.lessons import Lesson, frozen, own_answers, padded
+from lora_studio.training.lessons import Lesson, lessons_of, padded
 
-FITTED = ("router_lora", "smora", "meteora")
-"""Rules with a part that is fitted."""
 START = 0.02
 """Spread of the first values of keys and of the query's A."""
 
@@ -32,7 +30,7 @@ class RouterSpec:
     """How a token router is fitted.
 
     Args:
-        rule: one of FITTED.
+        rule: one of `fitted_rules`.
         rank: of the query of `router_lora`.
         steps, rate, batch: optimiser steps, peak rate of a line that falls to zero, rows a step.
         samples, answer: sample inputs of each adapter, most tokens of an answer.
@@ -82,8 +80,9 @@ def fit_router(
     Raises:
         InvalidRequest: a rule without a fitted part, or fewer than two adapters with samples.
     """
-    if spec.rule not in FITTED:
-        raise InvalidRequest(f"{spec.rule} has nothing to fit. Choose one of {', '.join(FITTED)}.")
+    if spec.rule not in fitted_rules():
+        names = ", ".join(fitted_rules())
+        raise InvalidRequest(f"{spec.rule} has nothing to fit. Choose one of {names}.")
     taught = [name for name in adapters if samples.get(name)]
     if len(taught) < 2:
         raise InvalidRequest("Fitting a router needs two or more adapters with sample inputs.")
@@ -93,9 +92,8 @@ def fit_router(
     fit = _Fit(engine, adapters, spec)
     progress(0.0, "asking the adapters for their own answers")
     asked = {name: list(samples[name])[: spec.samples] for name in taught}
-    lessons = own_answers(engine, asked, spec.answer, check)
-    with frozen(engine):
-        before, after = fit.run(lessons, progress, check)
+    lessons = lessons_of(engine, asked, spec.answer, check)
+    before, after = fit.run(lessons, progress, check)
     facts = {
         **asdict(spec),
         "params": dict(fit.router.params),
@@ -232,8 +230,7 @@ class _Fit:
     def _watch(self, module: str, seen: Seen, weights: Tensor) -> None:
         """Counts which units were chosen (`smora`), or how uneven the shares are (`meteora`)."""
         if self.spec.rule == "meteora":
-            shares = weights @ seen.member / seen.member.sum(1, keepdim=True).clamp(min=1)
-            mean = shares.mean((0, 1))  # (E,)
+            mean = seen.passed(weights).mean((0, 1))  # (E,)
             self._uneven.append(len(mean) * mean.square().sum())
         elif self.spec.rule == "smora":
             self._tally(module, (weights.detach() > 0).float().sum(1), seen)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from lora_studio.composition.method import Inputs, Range, method
+from lora_studio.composition.method import Inputs, method
 from lora_studio.composition.plan import Routed
 from lora_studio.composition.routing.sharing import Active, How, Mass, Temperature, Unsure, shared
-from lora_studio.composition.routing.strengths import strengths
-from lora_studio.composition.token_router import Seen, router, token_router
+from lora_studio.composition.routing.strengths import Among, weighed
+from lora_studio.composition.token_router import Seen, token_router
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,7 @@ def arrow(
     temperature: Temperature = 1.0,
     unsure: Unsure = 0.9,
     mass: Mass = 0.8,
-    among: Annotated[int, Range(1, 64, 1, "Adapters retrieved for a prompt, who may act")] = 16,
+    among: Among = 16,
 ) -> Routed:
     """Gives each token, in each module, to the adapters whose strongest input direction it has.
 
@@ -32,10 +32,8 @@ def arrow(
     PEFT has it for adapters of one rank and the same modules; here both may differ, and an adapter
     has no say in modules it lacks. `share = entropy` is DynMoLE's rule.
     """
-    found = strengths(inputs)
     how = {"share": share, "active": active, "unsure": unsure, "mass": mass}
-    rule = router("arrow", temperature=temperature, **how)
-    return Routed("arrow", found, top_k=min(among, len(found)), router=rule)
+    return weighed(inputs, "arrow", among, temperature=temperature, **how)
 
 
 @token_router("arrow", "prototypes")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from lora_studio.composition.method import Inputs, Range, method
+from lora_studio.composition.method import Inputs, method
 from lora_studio.composition.plan import Routed
 from lora_studio.composition.routing.sharing import Active, How, Mass, Temperature, Unsure, shared
-from lora_studio.composition.routing.strengths import strengths
-from lora_studio.composition.token_router import Seen, router, token_router
+from lora_studio.composition.routing.strengths import Among, weighed
+from lora_studio.composition.token_router import Seen, token_router
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,7 @@ def meteora(
     temperature: Temperature = 1.0,
     unsure: Unsure = 0.9,
     mass: Mass = 0.8,
-    among: Annotated[int, Range(1, 64, 1, "Adapters retrieved for a prompt, who may act")] = 16,
+    among: Among = 16,
 ) -> Routed:
     """Weighs adapters per token and module by a linear gate that was fitted for them.
 
@@ -33,10 +33,8 @@ def meteora(
     balancing loss is an option there). An adapter that was not there needs fitting anew: compare
     `router_lora`.
     """
-    found = strengths(inputs)
     how = {"share": share, "active": active, "unsure": unsure, "mass": mass}
-    rule = router("meteora", temperature=temperature, **how)
-    return Routed("meteora", found, top_k=min(among, len(found)), router=rule)
+    return weighed(inputs, "meteora", among, temperature=temperature, **how)
 
 
 @token_router("meteora", "adapter_keys")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from lora_studio.composition.method import Inputs, Range, method
+from lora_studio.composition.method import Inputs, method
 from lora_studio.composition.plan import Routed
 from lora_studio.composition.routing.sharing import Active, How, Mass, Temperature, Unsure, shared
-from lora_studio.composition.routing.strengths import strengths
-from lora_studio.composition.token_router import Seen, router, token_router
+from lora_studio.composition.routing.strengths import Among, weighed
+from lora_studio.composition.token_router import Seen, token_router
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,7 @@ def router_lora(
     temperature: Temperature = 1.0,
     unsure: Unsure = 0.9,
     mass: Mass = 0.8,
-    among: Annotated[int, Range(1, 64, 1, "Adapters retrieved for a prompt, who may act")] = 3,
+    among: Among = 3,
 ) -> Routed:
     """Weighs the retrieved adapters per token by attention between their outputs and a router's.
 
@@ -38,10 +38,8 @@ def router_lora(
     used for any. It begins with B_rho = 0: all shares even, which is `mixture`. The authors' code
     leaves the mask over a row's own adapters out; here it is kept.
     """
-    found = strengths(inputs)
     how = {"share": share, "active": active, "unsure": unsure, "mass": mass}
-    rule = router("router_lora", temperature=temperature, **how)
-    return Routed("router_lora", found, top_k=min(among, len(found)), router=rule)
+    return weighed(inputs, "router_lora", among, temperature=temperature, **how)
 
 
 @token_router("router_lora", "query")

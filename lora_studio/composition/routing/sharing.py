@@ -25,6 +25,15 @@ Mass = Annotated[
     float,
     Range(0.1, 1.0, 0.05, "Share that those who act must reach below it", ("share", "entropy")),
 ]
+Units = Annotated[
+    int, Range(0, 512, 1, "Rank units that act on one token; 0 = the largest source's rank")
+]
+
+
+def best(scores: Tensor, count: float) -> Tensor:
+    """True for the `count` largest along the last axis, and for what equals the least of them."""
+    few = min(int(count), scores.shape[-1])
+    return scores >= scores.topk(few, dim=-1).values[..., -1:]
 
 
 def shared(
@@ -41,9 +50,7 @@ def shared(
     """
     scores = scores.masked_fill(~present, float("-inf"))
     if share == "top_k":
-        count = min(int(active), scores.shape[-1])
-        least = scores.topk(count, dim=-1).values[..., -1:]
-        return scores.masked_fill(scores < least, float("-inf")).softmax(-1)
+        return scores.masked_fill(~best(scores, active), float("-inf")).softmax(-1)
     p = scores.softmax(-1)
     if share == "all":
         return p

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from lora_studio.composition.method import Inputs, Range, method
+from lora_studio.composition.method import Inputs, method
 from lora_studio.composition.plan import Routed
-from lora_studio.composition.routing.strengths import strengths
-from lora_studio.composition.token_router import Seen, router, token_router
+from lora_studio.composition.routing.sharing import Units, best
+from lora_studio.composition.routing.strengths import Among, weighed
+from lora_studio.composition.token_router import Seen, token_router
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,10 +18,8 @@ if TYPE_CHECKING:
 def smora(
     inputs: Inputs,
     *,
-    units: Annotated[
-        int, Range(0, 512, 1, "Rank units that act on one token; 0 = the largest source's rank")
-    ] = 0,
-    among: Annotated[int, Range(1, 64, 1, "Adapters retrieved for a prompt, who may act")] = 16,
+    units: Units = 0,
+    among: Among = 16,
 ) -> Routed:
     """Opens, per token and module, the k rank units whose fitted keys the input resembles most.
 
@@ -29,9 +28,8 @@ def smora(
     `lora-studio train-router --rule smora` with adapters and base frozen, for the adapters named
     there. The paper trains gate and ranks together; here only the gate is.
     """
-    found = strengths(inputs)
     rank = units or max(adapter.max_rank for adapter in inputs.adapters)
-    return Routed("smora", found, top_k=min(among, len(found)), router=router("smora", units=rank))
+    return weighed(inputs, "smora", among, units=rank)
 
 
 @token_router("smora", "unit_keys")
@@ -40,8 +38,6 @@ def weigh(seen: Seen, *, units: float) -> Tensor:
     keys = seen.extras["unit_keys"]  # (n, R, d_in + 1)
     u = (seen.x @ keys[..., :-1].mT).sigmoid() + keys[..., -1][:, None]
     u = u.masked_fill(~seen.units, float("-inf"))
-    count = min(int(units), u.shape[-1])
-    edge = u.topk(count, dim=-1).values[..., -1:]
-    chosen = (u >= edge) & seen.units
+    chosen = best(u, units) & seen.units
     kept = u.masked_fill(~chosen, 0.0).clamp(min=0.0)
     return kept * chosen.sum(-1, keepdim=True) / kept.sum(-1, keepdim=True).clamp(min=1e-12)

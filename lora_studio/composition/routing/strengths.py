@@ -1,8 +1,12 @@
-"""Sources of a routed plan by id, without those of weight zero."""
+"""Sources of a routed plan by id, without those of weight zero; and the plan of a token router."""
 
 from __future__ import annotations
 
-from lora_studio.composition.method import Inputs
+from typing import Annotated
+
+from lora_studio.composition.method import Inputs, Range
+from lora_studio.composition.plan import Routed
+from lora_studio.composition.token_router import router
 from lora_studio.errors import InvalidRequest
 
 
@@ -17,3 +21,16 @@ def strengths(inputs: Inputs) -> dict[str, float]:
     if not found:
         raise InvalidRequest("Every weight is zero. Give at least one adapter a weight.")
     return found
+
+
+Among = Annotated[int, Range(1, 64, 1, "Adapters retrieved for a prompt, who may act")]
+
+
+def weighed(inputs: Inputs, rule: str, among: int, **params: float | str) -> Routed:
+    """A plan under which the `among` adapters nearest to a prompt are weighed by a token router.
+
+    Raises:
+        InvalidRequest: nothing left to route among.
+    """
+    found = strengths(inputs)
+    return Routed(rule, found, top_k=min(among, len(found)), router=router(rule, **params))

@@ -1,6 +1,6 @@
 // The texts of a comparison: a column a model, a block a prompt; differences can be marked.
 
-import { button, fixed, h, icon, swap } from "./dom.js";
+import { button, fixed, h, icon, saveAs, swap } from "./dom.js";
 import { wordDiff } from "./diff.js";
 import { headsOf } from "./sheet.js";
 import { hueOf, session } from "./state.js";
@@ -31,7 +31,7 @@ function answeredBy(by) {
 const quoted = (value) => `"${String(value).replace(/^([=+\-@\t\r])/, "'$1").replace(/"/g, '""')}"`;
 
 // All answers as a table for other programs; a leading sign is quoted, so that no sheet runs it.
-export function asCsv(value) {
+function asCsv(value) {
   const heads = headsOf(value);
   const rows = (value.cells || [])
     .filter((one) => one.done)
@@ -46,12 +46,6 @@ export function asCsv(value) {
     ]);
   const names = ["prompt", "column", "output", "tokens", "adapters", "weights"];
   return [names, ...rows].map((row) => row.map(quoted).join(",")).join("\r\n");
-}
-
-function saveCsv(value) {
-  const url = URL.createObjectURL(new Blob([asCsv(value)], { type: "text/csv" }));
-  h("a", { href: url, download: "comparison.csv" }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 1000);
 }
 
 function cell(view, column, place, text, info) {
@@ -123,10 +117,11 @@ export function answers(host, explain) {
           `${fixed(value.seconds, 1)} s`,
         )
       : null;
+    const saveCsv = () => saveAs(new Blob([asCsv(value)], { type: "text/csv" }), "comparison.csv");
     const save =
       value.running || !(value.cells || []).length
         ? null
-        : button("CSV", { title: "All answers as a table", onclick: () => saveCsv(value) }, "download");
+        : button("CSV", { title: "All answers as a table", onclick: saveCsv }, "download");
     swap(bar, label, speed, save);
     swap(
       host,

@@ -93,6 +93,13 @@ export function rankText(entry) {
   return ranks.length > 1 ? `rank ${ranks[0]}–${ranks[ranks.length - 1]}` : `rank ${ranks[0]}`;
 }
 
+// Hands the browser a file that was made here.
+export function saveAs(blob, name) {
+  const link = h("a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
 export function debounce(action, milliseconds) {
   let timer = 0;
   return (...values) => {

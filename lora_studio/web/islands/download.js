@@ -1,6 +1,6 @@
 // Files for other programs. The studio reads each back before it hands it out, and says so here.
 
-import { button, bytes, h, icon, swap } from "./dom.js";
+import { button, bytes, h, icon, saveAs, swap } from "./dom.js";
 import { address, fetched } from "./net.js";
 import { toast } from "./toast.js";
 
@@ -42,9 +42,7 @@ async function save(id, format, node) {
     const said = response.headers.get("content-disposition") || "";
     const name = (said.match(/filename="([^"]+)"/) || [])[1] || `lora-${format}.safetensors`;
     const blob = await response.blob();
-    const link = h("a", { href: URL.createObjectURL(blob), download: name });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    saveAs(blob, name);
     node.classList.add("is-on");
     toast(`${name}, ${bytes(blob.size)}: read back and verified.`);
   } catch (error) {

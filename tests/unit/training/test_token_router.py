@@ -15,10 +15,11 @@ from lora_studio.composition.router_weights import (
     router_paths,
     save_router,
 )
+from lora_studio.composition.token_router import fitted_rules
 from lora_studio.engines.router_parts import RouterParts
 from lora_studio.engines.text import TextEngine
 from lora_studio.errors import Cancelled, InvalidRequest
-from lora_studio.training.token_router import FITTED, RouterSpec, fit_router
+from lora_studio.training.token_router import RouterSpec, fit_router
 from tests.tiny_models import random_adapter, save_model
 from tests.unit.engines.test_adapter_bank import fingerprint
 
@@ -40,7 +41,7 @@ def adapters():
     return {name: random_adapter(i, rank=1 + i) for i, name in enumerate("abc")}
 
 
-@pytest.mark.parametrize("rule", FITTED)
+@pytest.mark.parametrize("rule", fitted_rules())
 def test_it_learns_to_hear_the_right_adapter_and_leaves_the_base_alone(engine, adapters, rule):
     before = fingerprint(engine.model)
     found = fit_router(engine, adapters, SAMPLES, replace(SPEC, rule=rule))
