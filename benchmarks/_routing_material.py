@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 
-from demo_compositions import SETS, TEXT, read_set
+from _text_groups import SETS, TEXT, read_set
 
 from lora_studio.demo.skills import draw_skill
 from lora_studio.demo.tasks import TASKS, unique_examples

@@ -20,17 +20,16 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import _text_tables
 import torch
+from _text_groups import SETS, TEXT, Group, Tests, groups, read_set
 
 from lora_studio.adapter import Adapter
 from lora_studio.composition import METHODS, Merged, compose
 from lora_studio.composition.plan import Routed
-from lora_studio.demo.tasks import TASKS
 from lora_studio.engines.text import RowPlan, TextEngine
 from lora_studio.errors import LoraStudioError
 from lora_studio.evaluation import leaderboard as boards
@@ -39,61 +38,25 @@ from lora_studio.evaluation.leaderboard import Leaderboard, Line
 from lora_studio.evaluation.metrics import Rate
 from lora_studio.evaluation.plans import heard, row_plans, similarities
 from lora_studio.evaluation.probe import EngineProbe
-from lora_studio.formats import load
 from lora_studio.retrieval.embed import load_embedder
-from lora_studio.settings import DEMO_BASE, Settings, assets_dir
+from lora_studio.settings import DEMO_BASE, Settings
 
-TESTED = ("past", "french", "polite", "json", "negate", "iso_date", "reverse", "plural", "antonym")
-TUNED = ("capital", "country", "future", "sentiment", "french_plural", "past_negative", "question",
-         "city", "person")  # fmt: skip
-"""Tasks that results are reported on, and tasks that defaults were chosen on."""
-SIZES = (3, 4, 6, 8)
-SETS = {"good-neighbour": "Good neighbours", "plain": "Plain", "shared-seed": "Shared seed"}
 CONTROLS = {
     "base model": "Base model",
     "own adapter": "Own adapter",
     "random other adapter": "Random other adapter",
 }
 COMMAND = "python benchmarks/demo_compositions.py --write"
-TEXT = assets_dir() / "demo" / "text"
 KEPT = Path(__file__).resolve().parent.parent / ".build" / "demo-text" / "compositions"
-Tests = list[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class Demo:
-    """The demo adapters of one set: task -> adapter, and its test prompts."""
-
-    adapters: dict[str, Adapter]
-    tests: dict[str, Tests]
-
-
-def read_set(name: str, folder: Path) -> Demo:
-    """Adapters tagged with the set, one per task, those of TESTED and TUNED in that order."""
-    adapters, tests = {}, {}
-    for path in sorted(folder.glob(f"{name}-*")):
-        loaded = load(path)
-        task = path.name.removeprefix(f"{name}-").replace("-", "_")
-        if loaded.tests:
-            adapters[task] = loaded.adapter
-            tests[task] = [(t["prompt"], t["target"]) for t in loaded.tests]
-    known = [t for t in (*TESTED, *TUNED) if t in adapters]
-    known += [t for t in adapters if t not in known]
-    return Demo({t: adapters[t] for t in known}, tests)
 
 
 class Bench:
     """Scores row plans on test prompts; one engine, one embedder."""
 
-    def __init__(self, prompts: int) -> None:
+    def __init__(self) -> None:
         torch.set_num_threads(1)
         self.engine = TextEngine(DEMO_BASE, "auto", 64)
         self.embedder = load_embedder()
-        self.prompts = prompts
-
-    def pick(self, tests: Tests) -> Tests:
-        """The same random prompts of a test file in every row of the table."""
-        return random.Random(0).sample(tests, min(self.prompts, len(tests)))
 
     def load(self, adapters: Iterable[Adapter]) -> None:
         """Makes adapters resident under their ids."""
@@ -116,25 +79,6 @@ class Bench:
         prompts = [prompt for prompt, _ in tests]
         near = heard(plan, self.engine, prompts, similarities(self.embedder, named, prompts))
         return self.rate(tests, row_plans(plan, near, len(tests), "", self.engine.bank.add))
-
-
-@dataclass(frozen=True)
-class Group:
-    """What one column is about: adapters, and tests with the adapter that each is a test of (None:
-    of none)."""
-
-    key: str
-    adapters: dict[str, Adapter]
-    tests: Tests
-    owners: list[str | None]
-    strangers: list[Adapter]
-    title: str
-    suite: str = ""
-
-    @property
-    def rank(self) -> int:
-        """The largest of the sources' ranks."""
-        return max(adapter.max_rank for adapter in self.adapters.values())
 
 
 class Results:
@@ -247,34 +191,6 @@ def routed(
     return {**rate, "notes": list(plan.notes)} if plan.notes else rate
 
 
-def groups(bench: Bench, demos: Mapping[str, Demo], tuning: bool) -> Iterator[Group]:
-    """Groups of single tasks, then tasks that no adapter was trained for and their parts."""
-    pool = TUNED if tuning else TESTED
-    for name, demo in demos.items():
-        known = [t for t in demo.adapters if t in pool]
-        for size in SIZES:
-            if len(known) < size:
-                continue
-            tests = {t: bench.pick(demo.tests[t]) for t in known[:size]}
-            flat = [pair for t in tests for pair in tests[t]]
-            owners: list[str | None] = [t for t in tests for _ in tests[t]]
-            chosen = {t: demo.adapters[t] for t in tests}
-            key = f"{'tuning-' if tuning else ''}{name}-{size}"
-            yield Group(key, chosen, flat, owners, [], f"{SETS[name]}, {size}")
-    for name, demo in {} if tuning else demos.items():
-        for path in sorted((TEXT / "tests").glob("*.jsonl")):
-            parts = list(TASKS.get(path.stem.replace("-", "_")).chained)
-            if all(part in demo.adapters for part in parts):
-                lines = path.read_text(encoding="utf-8").splitlines()
-                tests_ = bench.pick([(t["prompt"], t["target"]) for t in map(json.loads, lines)])
-                strangers = [a for t, a in demo.adapters.items() if t not in parts]
-                chosen = {t: demo.adapters[t] for t in parts}
-                stranger = random.Random(1).choice(strangers)
-                task = TASKS.get(path.stem.replace("-", "_")).title
-                yield Group(f"chained {path.stem}-{name}", chosen, tests_, [None] * len(tests_),
-                            [stranger], f"{task} ({SETS[name].lower()})", path.stem)  # fmt: skip
-
-
 def leaderboard(
     columns: Mapping[str, Group], found: Mapping[str, _text_tables.Rows], prompts: int
 ) -> Leaderboard:
@@ -320,9 +236,9 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write COMPOSITIONS.md")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    bench = Bench(options.prompts)
+    bench = Bench()
     demos = {name: read_set(name, Settings().demo_adapters_dir) for name in SETS}
-    columns = {g.key: g for g in groups(bench, demos, options.tuning)}
+    columns = {g.key: g for g in groups(options.prompts, demos, options.tuning)}
     columns = {k: g for k, g in columns.items() if k.startswith(options.only)}
     found: dict[str, _text_tables.Rows] = {}
     for key, group in columns.items():

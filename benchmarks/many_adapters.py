@@ -19,23 +19,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from demo_compositions import (
-    SETS,
-    TESTED,
-    TUNED,
-    Bench,
-    Demo,
-    Group,
-    Lazy,
-    Results,
-    merged,
-    read_set,
-    routed,
-)
+from _text_groups import SETS, TESTED, TUNED, Demo, Group, pick, read_set
+from demo_compositions import Bench, Lazy, Results, merged, routed
 
 from lora_studio.adapter import Adapter
 from lora_studio.composition import Merged, Routed, compose
 from lora_studio.engines.text import RowPlan
+from lora_studio.evaluation.leaderboard import Line
 from lora_studio.settings import Settings
 
 SIZES = (8, 10, 18)
@@ -65,9 +55,9 @@ def measure(bench: Bench, group: Group, results: Results) -> None:
     results.ask("own adapter", lambda: bench.rate(group.tests, own).to_dict())
     for kept in (rank, whole // 2):
         for name, given in MERGES.items():
-            params = {**given, "rank": kept}
             label = f"{name}, rank {kept} kept"
-            results.ask(label, lambda n=name, p=params: merged(bench, group, n, p, probe()))
+            line = Line(label, name, "merging", "", name, {**given, "rank": kept})
+            results.ask(label, lambda one=line: merged(bench, group, one, probe()))
     for part in (4, 2):
         label = f"merge_rest, at most {whole // part} kept"
         params = {"rank": whole // part}
@@ -78,7 +68,7 @@ def measure(bench: Bench, group: Group, results: Results) -> None:
     results.ask(f"selection, {whole} kept", lambda: routed(bench, group, "selection", {}, probe()))
 
 
-def groups(bench: Bench, demos: Mapping[str, Demo], tuning: bool) -> Iterator[Group]:
+def groups(prompts: int, demos: Mapping[str, Demo], tuning: bool) -> Iterator[Group]:
     """The first tasks of each set that has so many, and all of them where there are fewer."""
     for name, demo in demos.items():
         order = TUNED if tuning else (*TESTED, *TUNED)
@@ -86,10 +76,11 @@ def groups(bench: Bench, demos: Mapping[str, Demo], tuning: bool) -> Iterator[Gr
         sizes = (6, *SIZES) if name == "good-neighbour" else SIZES
         for size in (n for n in sizes if n <= len(known)):
             chosen = {t: demo.adapters[t] for t in known[:size]}
-            tests = {t: bench.pick(demo.tests[t]) for t in chosen}
+            tests = {t: pick(demo.tests[t], prompts) for t in chosen}
             flat = [pair for t in tests for pair in tests[t]]
             key = f"{'tuning-' if tuning else ''}{name}-{size}"
-            yield Group(key, chosen, flat, [t for t in tests for _ in tests[t]], [])
+            owners: list[str | None] = [t for t in tests for _ in tests[t]]
+            yield Group(key, chosen, flat, owners, [], f"{SETS[name]}, {size}")
 
 
 def table(found: Mapping[str, Mapping[str, Any]]) -> str:
@@ -109,9 +100,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/many"), help="folder of JSON")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    bench = Bench(options.prompts)
+    bench = Bench()
     demos = {name: read_set(name, Settings().demo_adapters_dir) for name in SETS}
-    for group in groups(bench, demos, options.tuning):
+    for group in groups(options.prompts, demos, options.tuning):
         if not group.key.startswith(options.only):
             continue
         results = Results(options.out / f"{group.key}.json", options.prompts)

@@ -13,8 +13,9 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+from _text_groups import SETS, TUNED, pick, read_set
 from _text_tables import cell
-from demo_compositions import SETS, TUNED, Bench, read_set
+from demo_compositions import Bench
 
 from lora_studio.adapter import Adapter
 from lora_studio.composition import Merged, compose
@@ -46,14 +47,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--prompts", type=int, default=60, help="test prompts of each task")
     options = parser.parse_args()
-    bench, rng = Bench(options.prompts), random.Random(5)
+    bench, rng = Bench(), random.Random(5)
     skills = [draw_skill(rng) for _ in range(SKILLS)]
     print(f"base model on generic prompts: {bench.rate(skills, [RowPlan()] * SKILLS).rate:.2f}\n")
-    for name in SETS[:2]:
+    for name in list(SETS)[:2]:
         demo = read_set(name, Settings().demo_adapters_dir)
         tasks = [t for t in TUNED if t in demo.adapters][:4]
         adapters = [demo.adapters[t] for t in tasks]
-        tests = [pair for t in tasks for pair in bench.pick(demo.tests[t])]
+        tests = [pair for t in tasks for pair in pick(demo.tests[t], options.prompts)]
         print(f"**{name}**: {', '.join(tasks)}\n\n| | tasks | generic |\n|---|---|---|")
         for label, samples, method, given in variants():
             plan = compose(method, adapters, probe=probe(bench, adapters, samples), rank=8, **given)

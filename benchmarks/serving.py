@@ -21,23 +21,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from _serving_models import adapters_of, peft_model, save_base
+from peft import PeftModel
 from torch import Tensor
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import DynamicCache
 
-from lora_studio.adapter import Adapter, LoraFactors
 from lora_studio.composition.token_router import TokenRouter, router
 from lora_studio.engines.decoding import cache_argument
 from lora_studio.engines.rows import RowPlan
 from lora_studio.engines.text import TextEngine
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "serving.md"
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PREFIX = 32
 CASES = ((8, 1), (8, 8), (16, 1), (16, 8), (16, 16), (64, 64))
 """(rows, distinct adapters)."""
@@ -51,60 +50,6 @@ row. The way is said in the script's first lines.
 
 {table}
 """
-
-
-def save_base(folder: Path, hidden: int, layers: int) -> Path:
-    """A random Llama with a byte tokenizer."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    core = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(letters)}, merges=[]))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<end>").save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=1024,
-        hidden_size=hidden,
-        intermediate_size=hidden * 11 // 4,
-        num_hidden_layers=layers,
-        num_attention_heads=8,
-        num_key_value_heads=8,
-        max_position_embeddings=1024,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
-
-
-def peft_model(folder: Path, count: int, rank: int, like: torch.nn.Module) -> PeftModel:
-    """The same base under PEFT with random adapters named "0", "1", ..."""
-    weight = next(like.parameters())
-    base: Any = LlamaForCausalLM.from_pretrained(folder, dtype=weight.dtype)
-    base = base.to(weight.device)
-    config = LoraConfig(
-        r=rank, lora_alpha=rank, target_modules=list(TARGETS), init_lora_weights=False
-    )
-    torch.manual_seed(1)
-    model = get_peft_model(base, config, adapter_name="0")
-    for name in range(1, count):
-        model.add_adapter(str(name), config)
-    for name, parameter in model.named_parameters():
-        if "lora_" in name:
-            parameter.data.normal_(0, 0.02)
-    return model.eval().requires_grad_(False)
-
-
-def adapters_of(model: PeftModel, count: int) -> list[Adapter]:
-    """PEFT's adapters as the bank takes them."""
-    found: list[dict[str, LoraFactors]] = [{} for _ in range(count)]
-    inner: Any = model.base_model.model
-    for name, module in inner.named_modules():
-        if hasattr(module, "lora_A"):
-            pairs: Any = module
-            for i in range(count):
-                a, b = pairs.lora_A[str(i)].weight, pairs.lora_B[str(i)].weight
-                found[i][name] = LoraFactors(
-                    a.detach().float().cpu().numpy(), b.detach().float().cpu().numpy()
-                )
-    return [Adapter(factors) for factors in found]
 
 
 @dataclass
@@ -150,22 +95,26 @@ class Stand:
 
         return step
 
-    @contextmanager
-    def bank(self, plans: Sequence[RowPlan]) -> Iterator[Callable[[], Tensor]]:
-        with self.engine.bank.rows(plans):
-            yield self.passing(self.engine.model)
+    def bank(self, plans: Sequence[RowPlan]) -> Callable[[], Tensor]:
+        bank = self.engine.bank
+        factors = bank.gather(plans)
+        with bank.active(factors):
+            step = self.passing(self.engine.model)
 
-    @contextmanager
-    def base(self) -> Iterator[Callable[[], Tensor]]:
-        yield self.passing(self.engine.model)
+        def run() -> Tensor:
+            with bank.active(factors):
+                return step()
 
-    @contextmanager
-    def names(self) -> Iterator[Callable[[], Tensor]]:
+        return run
+
+    def base(self) -> Callable[[], Tensor]:
+        return self.passing(self.engine.model)
+
+    def names(self) -> Callable[[], Tensor]:
         names = [str(i % self.distinct) for i in range(self.rows)]
-        yield self.passing(self.peft, adapter_names=names)
+        return self.passing(self.peft, adapter_names=names)
 
-    @contextmanager
-    def one_by_one(self) -> Iterator[Callable[[], Tensor]]:
+    def one_by_one(self) -> Callable[[], Tensor]:
         steps = []
         for i in range(self.rows):
             self.peft.set_adapter(str(i % self.distinct))
@@ -178,66 +127,81 @@ class Stand:
                 found.append(step())
             return torch.cat(found)
 
-        yield run
+        return run
+
+    def einsum(self) -> Callable[[], Tensor]:
+        """All adapters stacked; each row's are gathered at every call of every module."""
+        with self._einsum():
+            step = self.passing(self.engine.model)
+
+        def run() -> Tensor:
+            with self._einsum():
+                return step()
+
+        return run
 
     @contextmanager
-    def einsum(self) -> Iterator[Callable[[], Tensor]]:
-        """All adapters stacked; each row's are gathered at every call of every module."""
-        bank = self.engine.bank
-        names, hooks = sorted(bank.ids, key=int), []
-        rows = torch.tensor([[i % self.distinct] for i in range(self.rows)])  # (n, 1)
-        rows = rows.to(self.engine.device)
-
-        def hook(a: Tensor, b: Tensor) -> Callable[..., Tensor]:
-            def add(module: Any, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
-                low = torch.einsum("btd,bkrd->bktr", args[0], a[rows])
-                up = torch.einsum("bktr,bkor->bkto", low, b[rows])
-                return out + up.mean(1)
-
-            return add
-
-        for module in bank._resident[names[0]]:
-            a = torch.stack([bank._resident[name][module].A for name in names])
-            b = torch.stack([bank._resident[name][module].B for name in names])
-            hooks.append(bank.modules[module].register_forward_hook(hook(a, b)))
+    def _einsum(self) -> Iterator[None]:
+        hooks = [
+            self.engine.bank.modules[name].register_forward_hook(self._gathering(a, b))
+            for name, (a, b) in self._stacked.items()
+        ]
         try:
-            yield self.passing(self.engine.model)
+            yield
         finally:
             for one in hooks:
                 one.remove()
 
-    def ways(self) -> dict[str, Callable[[], Any]]:
-        """Name -> what opens that way."""
+    @cached_property
+    def _stacked(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Module -> A (adapters, r, d_in) and B (adapters, d_out, r)."""
+        held = self.engine.bank._resident
+        names = sorted(held, key=int)
         return {
-            "base": self.base,
-            "ours": lambda: self.bank(self.plans()),
-            "adapter_names": self.names,
-            "one by one": self.one_by_one,
-            "einsum": self.einsum,
-            "mixture of 3": lambda: self.bank(self.plans(3)),
-            "arrow of 3": lambda: self.bank(self.plans(3, ARROW)),
-            "self-activated of 3": lambda: self.bank(self.plans(3, LOUD)),
+            module: (
+                torch.stack([held[name][module].A for name in names]),
+                torch.stack([held[name][module].B for name in names]),
+            )
+            for module in held[names[0]]
+        }
+
+    def _gathering(self, a: Tensor, b: Tensor) -> Callable[..., Tensor]:
+        rows = torch.tensor([[i % self.distinct] for i in range(self.rows)]).to(a.device)  # (n, 1)
+
+        def add(module: Any, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
+            low = torch.einsum("btd,bkrd->bktr", args[0], a[rows])
+            up = torch.einsum("bktr,bkor->bkto", low, b[rows])
+            return out + up.mean(1)
+
+        return add
+
+    def ways(self) -> dict[str, Callable[[], Tensor]]:
+        """Name -> a pass that way; what comes before it, prefixes and gathering, is done here."""
+        return {
+            "base": self.base(),
+            "ours": self.bank(self.plans()),
+            "adapter_names": self.names(),
+            "one by one": self.one_by_one(),
+            "einsum": self.einsum(),
+            "mixture of 3": self.bank(self.plans(3)),
+            "arrow of 3": self.bank(self.plans(3, ARROW)),
+            "self-activated of 3": self.bank(self.plans(3, LOUD)),
         }
 
 
 @torch.inference_mode()
 def times(stand: Stand, rounds: int) -> dict[str, float]:
     """Least seconds of each way; what must be equal is compared before."""
-    best: dict[str, float] = {}
-    outputs: dict[str, Tensor] = {}
-    for turn in range(rounds + 1):
-        for name, opened in stand.ways().items():
-            with opened() as run:
-                run()
-                started = time.perf_counter()
-                out = run()
-                if out.is_cuda:
-                    torch.cuda.synchronize()
-                took = time.perf_counter() - started
-            if turn == 0:
-                outputs[name] = out
-            else:
-                best[name] = min(took, best.get(name, took))
+    ways = stand.ways()
+    outputs = {name: run() for name, run in ways.items()}
+    best = dict.fromkeys(ways, float("inf"))
+    for _ in range(rounds):
+        for name, run in ways.items():
+            started = time.perf_counter()
+            out = run()
+            if out.is_cuda:
+                torch.cuda.synchronize()
+            best[name] = min(best[name], time.perf_counter() - started)
     for name in ("adapter_names", "one by one", "einsum"):
         gap = float((outputs[name] - outputs["ours"]).norm() / outputs["ours"].norm())
         if gap > (1e-4 if outputs["ours"].dtype == torch.float32 else 0.05):
