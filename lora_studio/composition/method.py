@@ -140,6 +140,8 @@ class Method:
         uses_gate: whether it needs `Inputs.gate`.
         needs_samples: whether it always tries things on the base model and the sources' samples.
         group: of the menu.
+        in_model: whether who acts is decided inside the model while it runs, so that no file that
+            is taken away can carry it out.
     """
 
     name: str
@@ -156,6 +158,7 @@ class Method:
     uses_gate: bool = False
     needs_samples: bool = False
     group: MethodGroup = ""
+    in_model: bool = False
 
     def checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters with defaults filled in.
@@ -210,6 +213,7 @@ def method(
     uses_gate: bool = False,
     needs_samples: bool = False,
     group: MethodGroup = "",
+    in_model: bool = False,
 ) -> Callable[[Callable[..., Plan]], Callable[..., Plan]]:
     """Registers the decorated function as a method; its docstring's first sentence is the summary.
 
@@ -220,6 +224,7 @@ def method(
         uses_regions, uses_gate: whether it needs `Inputs.regions`, `Inputs.gate`.
         needs_samples: whether it always tries things on `Inputs.probe`.
         group: of the menu.
+        in_model: whether who acts is decided inside the running model.
     """
 
     def register(function: Callable[..., Plan]) -> Callable[..., Plan]:
@@ -239,6 +244,7 @@ def method(
             uses_gate,
             needs_samples,
             group,
+            in_model,
         )
         METHODS.register(name, entry)
         return function

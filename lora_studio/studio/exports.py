@@ -105,7 +105,7 @@ def export_routed(gallery: Seen, recipe: Recipe, plan: Routed, embedder: str, fo
         }
         (home / "routing.json").write_text(json.dumps(routing, indent=1), encoding="utf-8")
         (home / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-        if _runs_outside(plan):
+        if not METHODS.get(plan.rule).in_model:
             script = (assets_dir() / "export" / "run.py").read_text(encoding="utf-8")
             (home / "run.py").write_text(script, encoding="utf-8")
         (home / "README.md").write_text(
@@ -164,13 +164,8 @@ def _routed_readme(
     )
 
 
-def _runs_outside(plan: Routed) -> bool:
-    """Whether the script that lies beside the sources can carry the plan out."""
-    return plan.router is None and plan.by == "text"
-
-
 def _how_to_run(plan: Routed) -> str:
-    if _runs_outside(plan):
+    if not METHODS.get(plan.rule).in_model:
         return (
             "Run it with transformers, peft and sentence-transformers installed:\n\n"
             '    python run.py --base PATH_OR_HUB_ID "your prompt"\n'
@@ -178,7 +173,7 @@ def _how_to_run(plan: Routed) -> str:
     same = (
         " PEFT runs it too where all adapters have one rank and the same modules: "
         "`peft.create_arrow_model` with the folders under `adapters/`."
-        if plan.router and plan.router.rule == "arrow"
+        if plan.rule == "arrow"
         else ""
     )
     return (

@@ -29,7 +29,8 @@ def offers(recipe: Recipe, adapter: Adapter | None) -> dict[str, Any]:
     """
     files = [_adapter_file(name, recipe, adapter) for name in EXPORTS.names()]
     if adapter is None:
-        title = "Runnable zip" if recipe.modality == "text" else "Sources zip"
+        runs = recipe.modality == "text" and not METHODS.get(recipe.method).in_model
+        title = "Runnable zip" if runs else "Sources zip"
         files.append(_file("routed", title, "The sources, the recipe and how to run them"))
     files.append(_file("recipe", "recipe.yaml", "Opens this composition again"))
     why = _no_mergekit(recipe)

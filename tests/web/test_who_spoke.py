@@ -21,6 +21,8 @@ def compared(page: Page, method: str) -> None:
     page.locator("#ls-method-name").select_option(method)
     page.locator("#ls-go").click()
     page.wait_for_selector(".ls-result-card .ls-compare-it")
+    runs = method in ("selection", "mixture")  # a file can carry out what the embeddings decide
+    page.get_by_role("link", name="Runnable zip" if runs else "Sources zip").wait_for()
     page.locator(".ls-compare-it").click()
     page.locator("#ls-prompts textarea").fill(PROMPT)
     page.locator("#ls-run").click()

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@method("arrow", title="Arrow", kind="routing", paper="https://arxiv.org/abs/2405.11157")
+@method(
+    "arrow", title="Arrow", kind="routing", paper="https://arxiv.org/abs/2405.11157", in_model=True
+)
 def arrow(
     inputs: Inputs,
     *,

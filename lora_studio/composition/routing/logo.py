@@ -9,7 +9,9 @@ from lora_studio.composition.plan import Routed
 from lora_studio.composition.routing.strengths import strengths
 
 
-@method("logo", title="LoGo", kind="routing", paper="https://arxiv.org/abs/2511.07129")
+@method(
+    "logo", title="LoGo", kind="routing", paper="https://arxiv.org/abs/2511.07129", in_model=True
+)
 def logo(
     inputs: Inputs,
     *,

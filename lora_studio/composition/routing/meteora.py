@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@method("meteora", title="MeteoRA gate", kind="routing", paper="https://arxiv.org/abs/2405.13053")
+@method(
+    "meteora",
+    title="MeteoRA gate",
+    kind="routing",
+    paper="https://arxiv.org/abs/2405.13053",
+    in_model=True,
+)
 def meteora(
     inputs: Inputs,
     *,

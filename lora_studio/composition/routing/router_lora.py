@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     title="RouterLoRA",
     kind="routing",
     paper="https://arxiv.org/abs/2406.16989",
+    in_model=True,
 )
 def router_lora(
     inputs: Inputs,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     title="Self-activated ranks",
     kind="routing",
     paper="https://arxiv.org/abs/2506.21035",
+    in_model=True,
 )
 def self_activated(
     inputs: Inputs,

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@method("smora", title="SMoRA gate", kind="routing", paper="https://arxiv.org/abs/2501.15103")
+@method(
+    "smora",
+    title="SMoRA gate",
+    kind="routing",
+    paper="https://arxiv.org/abs/2501.15103",
+    in_model=True,
+)
 def smora(
     inputs: Inputs,
     *,
