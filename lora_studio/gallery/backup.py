@@ -99,7 +99,7 @@ def _put_files(
             for store, sha in zip(stores, digests, strict=True):
                 if not sha or sha in known:
                     continue
-                if store.intact(sha) and copy.put(_name(store, sha), store.path(sha)) == sha:
+                if _put_whole(copy, store, sha):
                     known.add(sha)
                 elif store is stores[0]:
                     lost[adapter_id] = title
@@ -111,6 +111,13 @@ def _put_files(
             del lost[adapter_id]
         snapshot.commit()
     return len(found) - len(purged), lost
+
+
+def _put_whole(copy: CopyWriter, store: BlobStore, sha: str) -> bool:
+    try:
+        return store.intact(sha) and copy.put(_name(store, sha), store.path(sha)) == sha
+    except FileNotFoundError:  # purged since it was found intact
+        return False
 
 
 def _name(store: BlobStore, sha: str) -> str:

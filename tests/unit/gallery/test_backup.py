@@ -21,6 +21,7 @@ from lora_studio.errors import InvalidRequest, LoraStudioError, NotFound, Storag
 from lora_studio.gallery import Gallery
 from lora_studio.gallery import copies as copies_module
 from lora_studio.gallery.backup import back_up, check_copy, restore
+from lora_studio.gallery.blobs import BlobStore
 from lora_studio.gallery.copies import DamagedCopy
 from lora_studio.settings import Settings
 from tests.figures import cases, record
@@ -130,6 +131,30 @@ def test_a_copy_taken_while_others_write_is_consistent(
     assert len(added) > 5
     restore(target, Settings(data_dir=tmp_path / "again"))
     Gallery.open(Settings(data_dir=tmp_path / "again")).close()
+
+
+def test_an_adapter_purged_just_before_its_file_is_copied_is_not_in_the_copy(
+    settings: Settings,
+    gallery: Gallery,
+    make_adapter,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ids = fill(gallery, make_adapter)
+    file = gallery.blob_path(ids[3])
+    intact = BlobStore.intact
+
+    def then_purged(store: BlobStore, sha: str) -> bool:
+        found = intact(store, sha)
+        if store.path(sha) == file:
+            monkeypatch.undo()
+            gallery.purge(ids[3])
+        return found
+
+    monkeypatch.setattr(BlobStore, "intact", then_purged)
+    done = back_up(settings, tmp_path / "copy.zip")
+    assert (done.adapters, done.left_out) == (5, ())
+    assert check_copy(tmp_path / "copy.zip")[1] == []
 
 
 def flipped(path: Path, rng: random.Random) -> None:
