@@ -63,10 +63,12 @@ def fill_up(url: str, use: Use) -> None:
     pages as it keeps the state of, and as many connections to its database as it keeps open, for
     which several ask at once."""
     for number in range(POOL):
-        use.upload(number)
+        if not use.upload(number):
+            use.wrong.append("upload")
     for _ in range(SESSIONS):
         use.open()
-        use.search_of_the_page()
+        if not use.search_of_the_page():
+            use.wrong.append("search_of_the_page")
     with ThreadPoolExecutor(16) as several:
         list(several.map(lambda _: httpx.get(f"{url}/studio/api/search", timeout=60), range(200)))
 
@@ -113,9 +115,10 @@ class Use:
 
     def search_of_the_page(self) -> bool:
         """The same through Gradio's queue."""
-        return self._visitor.event(
+        ended, output = self._visitor.event(
             "search_adapters", [self._chance.choice(WORDS), "", "relevance", 48, ""]
-        )[0]
+        )
+        return ended and len(output["data"][0]["hits"]) > 0
 
     def upload(self, number: int | None = None) -> bool:
         number = self._chance.randrange(POOL) if number is None else number
@@ -131,7 +134,10 @@ class Use:
         one = self._chance.choice([h for h in self.hits() if h["base_model"] == DEMO_BASE])
         columns = [{"kind": "base"}, {"kind": "adapter", "id": one["id"]}]
         data = [["Turn the sentence into past tense: The girl opens the door."], columns]
-        return self._visitor.event("compare_outputs", [*data, 12, 0.0, 0, "", None])[0]
+        ended, output = self._visitor.event("compare_outputs", [*data, 12, 0.0, 0, "", None])
+        return ended and [c["done"] and c["tokens"] > 0 for c in output["data"][0]["cells"]] == [
+            True, True
+        ]  # fmt: skip
 
     def abort(self) -> bool:
         abandon_upload(self.url, self._chance.randrange(100_000, 2_000_000))
