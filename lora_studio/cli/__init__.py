@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lora_studio.cli import compose
+from lora_studio.cli import compose, train_retriever
 from lora_studio.errors import LoraStudioError
 from lora_studio.gallery import Gallery
 from lora_studio.gallery.backup import Backup, back_up, check_copy, restore
@@ -74,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--embedder", default=MINILM, help="minilm, or that of the studio it goes to")
     add = command("compose", compose.run, "Compose a recipe again and compare the result.")
     compose.arguments(add)
+    add = command("train-retriever", train_retriever.run, "Train the retriever on sample inputs.")
+    train_retriever.arguments(add)
     return parser
 
 
