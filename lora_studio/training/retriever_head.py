@@ -64,8 +64,9 @@ def fit_head(
 
         -log( e^{s(x,x+)/gamma} / (e^{s(x,x+)/gamma} + sum of e^{s(x,x-)/gamma}) )
 
-    where s is the cosine under the head and x- are all samples of other tasks. The paper prints the fraction without the logarithm and
-    tunes the whole embedder; here it stays frozen and a matrix, begun at the identity, is tuned.
+    where s is the cosine under the head and x- are all samples of other tasks. The paper prints
+    the fraction without the logarithm and tunes the whole embedder; here that stays frozen and a
+    matrix is tuned, beginning at the identity.
 
     Args:
         embedder: its id.

@@ -86,18 +86,19 @@ def compare(
     lines = []
     for group, tasks in groups.items():
         if tasks:
-            hits = [_hits(without[task], with_head[task]) for task in tasks]
-            lines += _lines(group, hits, np.random.default_rng(seed))
+            hits = [hits_of(without[task], with_head[task]) for task in tasks]
+            lines += lines_of(group, hits, np.random.default_rng(seed))
     return lines
 
 
-def _hits(without: np.ndarray, with_head: np.ndarray) -> np.ndarray:
-    """(n, 2, len(TOP)) of 0 and 1."""
+def hits_of(without: np.ndarray, with_head: np.ndarray) -> np.ndarray:
+    """(n, 2, len(TOP)) of 0 and 1, from two (n,) arrays of ranks."""
     both = np.stack([without, with_head], 1)  # (n, 2)
     return (both[:, :, None] < np.array(TOP)).astype(np.float64)
 
 
-def _lines(group: str, hits: list[np.ndarray], rng: np.random.Generator) -> list[Line]:
+def lines_of(group: str, hits: list[np.ndarray], rng: np.random.Generator) -> list[Line]:
+    """A line for each k, of what `hits_of` gave for each task."""
     means = np.mean([h.mean(0) for h in hits], 0)  # (2, k)
     drawn = bootstrap(hits, rng)  # (DRAWS, 2, k)
     prompts = sum(map(len, hits))

@@ -1,5 +1,5 @@
-"""What a retriever is trained and judged on: adapters put together by task, their sample inputs, and
-prompts that are none of these."""
+"""What a retriever is trained and judged on: adapters put together by task, their sample inputs,
+and prompts that are none of these."""
 
 from __future__ import annotations
 
