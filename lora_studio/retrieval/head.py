@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,7 +27,9 @@ from safetensors.numpy import save_file
 from lora_studio.errors import InvalidRequest
 from lora_studio.retrieval.centroids import MAX_DIM
 from lora_studio.retrieval.retriever import unit_rows
-from lora_studio.settings import AUTO, NO_HEAD, Settings, assets_dir
+from lora_studio.settings import AUTO, NO_HEAD, SHIPPED, Settings, assets_dir
+
+log = logging.getLogger(__name__)
 
 _UPDATE = "update"
 
@@ -80,7 +83,8 @@ class Head:
 
 
 def shipped_head() -> Path:
-    """The head that comes with the demo, trained on two fifths of its tasks."""
+    """The head that comes with the demo, trained on two fifths of its tasks; used where asked for,
+    since what it gains on other tasks is little (docs/routing.md)."""
     return assets_dir() / "demo" / "text" / "retriever.safetensors"
 
 
@@ -93,29 +97,39 @@ def head_path(embedder: str, data_dir: Path) -> Path:
 def head_for(settings: Settings) -> Head | None:
     """The head to search with, or None for the bare embedder.
 
-    `settings.retriever` is "auto" (the studio's own head, else the shipped one, if it is for this
-    embedder), "none", or a file.
+    `settings.retriever` is "auto" (the studio's own head for this embedder, if it has trained one),
+    "none", "demo" (the shipped one) or a file.
 
     Raises:
-        InvalidRequest: the file named is no head, or one for another embedder.
+        InvalidRequest: the file is no head, or one for another embedder.
     """
     chosen = settings.retriever
     if chosen == NO_HEAD:
         return None
-    if chosen != AUTO:
-        head = load_head(Path(chosen).expanduser())
-        if head.embedder != settings.embedder:
-            raise InvalidRequest(
-                f"{chosen} is a head for {head.embedder}; this studio embeds with "
-                f"{settings.embedder}. Set LORA_STUDIO_RETRIEVER to another, or to none."
-            )
-        return head
-    for path in (head_path(settings.embedder, settings.data_dir), shipped_head()):
-        if path.is_file():
-            head = load_head(path)
-            if head.embedder == settings.embedder:
-                return head
-    return None
+    path = shipped_head() if chosen == SHIPPED else Path(chosen).expanduser()
+    if chosen == AUTO:
+        path = head_path(settings.embedder, settings.data_dir)
+        if not path.is_file():
+            return None
+    head = load_head(path)
+    if head.embedder != settings.embedder:
+        raise InvalidRequest(
+            f"{path.name} is a head for {head.embedder}; this studio embeds with "
+            f"{settings.embedder}. Set LORA_STUDIO_RETRIEVER to another, or to none."
+        )
+    return head
+
+
+def usable_head(settings: Settings) -> Head | None:
+    """`head_for`, but a studio whose own head is damaged starts without it and says so; a file that
+    was asked for by name is never passed over."""
+    try:
+        return head_for(settings)
+    except InvalidRequest as error:
+        if settings.retriever != AUTO:
+            raise
+        log.warning("searching without a retriever head: %s", error)
+        return None
 
 
 def save_head(head: Head, path: Path) -> None:

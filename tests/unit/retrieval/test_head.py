@@ -75,30 +75,34 @@ def test_other_files_are_refused(tmp_path: Path, tensors: dict | None) -> None:
         load_head(path)
 
 
-def test_a_studios_own_head_comes_before_the_shipped_one(
+def test_a_studios_own_head_is_found_and_others_where_they_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shipped, settings = tmp_path / "shipped.safetensors", Settings(data_dir=tmp_path)
     monkeypatch.setattr(heads, "shipped_head", lambda: shipped)
-    assert head_for(settings) is None
     save_head(made(1), shipped)
-    assert _id(settings) == made(1).id
+    assert head_for(settings) is None
     save_head(made(2), head_path("minilm", tmp_path))
     assert _id(settings) == made(2).id
     assert head_for(Settings(data_dir=tmp_path, retriever="none")) is None
+    assert _id(Settings(data_dir=tmp_path, retriever="demo")) == made(1).id
     assert _id(Settings(data_dir=tmp_path, retriever=str(shipped))) == made(1).id
 
 
-def test_a_head_of_another_embedder_is_never_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shipped = tmp_path / "shipped.safetensors"
-    monkeypatch.setattr(heads, "shipped_head", lambda: shipped)
-    save_head(made(), shipped)
-    other = Settings(data_dir=tmp_path, embedder="org/other")
-    assert head_for(other) is None
-    with pytest.raises(InvalidRequest, match="org/other"):
-        head_for(Settings(data_dir=tmp_path, embedder="org/other", retriever=str(shipped)))
+def test_a_head_of_another_embedder_is_never_used(tmp_path: Path) -> None:
+    file = tmp_path / "head.safetensors"
+    save_head(made(), file)
+    save_head(made(), head_path("minilm", tmp_path))
+    assert head_for(Settings(data_dir=tmp_path, embedder="org/other")) is None
+    for retriever in (str(file), "demo"):
+        with pytest.raises(InvalidRequest, match="org/other"):
+            head_for(Settings(data_dir=tmp_path, embedder="org/other", retriever=retriever))
+
+
+def test_the_shipped_head_is_one_and_small() -> None:
+    head = load_head(heads.shipped_head())
+    assert (head.embedder, head.dim, len(head.facts["tasks"])) == ("minilm", 384, 7)
+    assert heads.shipped_head().stat().st_size < 1_000_000
 
 
 def _id(settings: Settings) -> str:
