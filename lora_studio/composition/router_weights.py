@@ -16,8 +16,7 @@ from safetensors.numpy import save_file
 from lora_studio.composition.plan import Plan, Routed
 from lora_studio.composition.token_router import RULES
 from lora_studio.errors import InvalidRequest
-from lora_studio.families import resolve_base
-from lora_studio.settings import Settings
+from lora_studio.fitted import find
 
 Query = tuple[np.ndarray, np.ndarray]
 """A (rank, d_in) and B (d_out, rank) of one module."""
@@ -41,17 +40,9 @@ class RouterWeights:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def router_paths(base: str, rule: str) -> list[Path]:
-    """Where the fitted part of a rule may lie: the studio's own, then what came with the base."""
-    name = f"{rule}.safetensors"
-    places = [Settings.from_env().data_dir / "routers" / base.replace("/", "--") / name]
-    folder = Path(resolve_base(base))
-    return [*places, folder / "routers" / name] if folder.is_dir() else places
-
-
 def router_for(base: str, rule: str) -> RouterWeights | None:
     """What was fitted of a rule for a base model, or None."""
-    path = next((path for path in router_paths(base, rule) if path.is_file()), None)
+    path = find(rule, base)
     return _kept(path, path.stat().st_mtime_ns) if path else None
 
 

@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from lora_studio.errors import InvalidRequest, LoraStudioError, NotFound
+from lora_studio.fitted import FOLDER as FITTED
 from lora_studio.gallery.blobs import PICTURES, BlobStore, sync
 from lora_studio.gallery.copies import Copy, CopyWriter, DamagedCopy, is_named, writing
 from lora_studio.gallery.failures import storage_errors
@@ -27,8 +28,6 @@ from lora_studio.gallery.tables import DATABASE, FOLDER, SCHEMA
 from lora_studio.settings import Settings
 
 _RESTORING = "gallery.restoring-"
-_GATES = "gates"
-"""Beside the gallery: what was fitted here for base models, which no upload brings back."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Backup:
 
 def back_up(settings: Settings, target: Path) -> Backup:
     """Copies the gallery to `target`, a folder or a name ending in .zip; a studio may be running.
-    What was fitted for base models (gates) is in the copy too.
+    What was fitted here, which no upload brings back, is in the copy too.
 
     Raises:
         NotFound: there is no gallery.
@@ -73,9 +72,9 @@ def back_up(settings: Settings, target: Path) -> Backup:
             live.execute("VACUUM INTO ?", (str(rows),))
         count, lost = _put_files(copy, rows, home / DATABASE, stores)
         copy.put(DATABASE, rows)
-        for gate in sorted((settings.data_dir / _GATES).glob("*")):
-            if is_named(name := f"{_GATES}/{gate.name}"):
-                copy.put(name, gate)
+        for path in sorted((settings.data_dir / FITTED).glob("*")):
+            if is_named(name := f"{FITTED}/{path.name}"):
+                copy.put(name, path)
         facts = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "schema": _schema(rows),
@@ -149,8 +148,8 @@ def _read_only(database: Path) -> sqlite3.Connection:
 def restore(path: Path, settings: Settings, *, replace: bool = False) -> tuple[Backup, Path | None]:
     """Puts a copy in the place of the gallery, once every digest in it proved right.
 
-    All of it is written beside the gallery, checked, and takes its place by a rename. Gates of the
-    copy take the place of those that are there, which are kept as gates.before-... beside them.
+    All of it is written beside the gallery, checked, and takes its place by a rename. What the
+    copy has fitted takes the place of what is there, which is kept beside it as fitted.before-...
 
     Args:
         replace: take the place of a gallery that is there, which is kept under another name.
@@ -181,8 +180,8 @@ def restore(path: Path, settings: Settings, *, replace: bool = False) -> tuple[B
             try:
                 _unpack(copy, fresh)
                 before = _swap(fresh, home)
-                if (home / _GATES).exists():
-                    _swap(home / _GATES, settings.data_dir / _GATES)
+                if (home / FITTED).exists():
+                    _swap(home / FITTED, settings.data_dir / FITTED)
                 return _told(copy), before
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)

@@ -28,7 +28,7 @@ FORMAT = "lora-studio-backup-1"
 
 _NAME = re.compile(
     r"gallery\.sqlite|(blobs|thumbnails)/[0-9a-f]{2}/[0-9a-f]{64}\.(safetensors|png)"
-    r"|gates/[A-Za-z0-9][A-Za-z0-9._-]{0,199}\.safetensors"
+    r"|fitted/[A-Za-z0-9][A-Za-z0-9._-]{0,199}\.safetensors"
 )
 _MAX_MANIFEST = 512 * 1024 * 1024
 _CHUNK = 1024 * 1024

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -16,8 +17,10 @@ from lora_studio.gallery.placements import Placements
 from lora_studio.gallery.ranking import Query, Ranking, rank
 from lora_studio.gallery.shelf import Filters, Shelf
 from lora_studio.gallery.store import Changes, Store
+from lora_studio.retrieval.head import usable_head
 from lora_studio.retrieval.index import VectorIndex
 from lora_studio.retrieval.retriever import adapter_texts, nearest
+from lora_studio.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +31,16 @@ class Finder:
     """Search over one store; safe to use from several threads.
 
     Args:
-        cache: file of the vector index, rebuilt whenever it disagrees with the database.
+        folder: where the cache of the vector index is, rebuilt whenever it disagrees with the
+            database or was made with another head.
+        settings: names the head that is applied to places, as they are read, and to queries.
     """
 
-    def __init__(self, store: Store, cache: Path) -> None:
+    def __init__(self, store: Store, folder: Path, settings: Settings) -> None:
+        self.head = usable_head(settings)
         self.placements = Placements(store)
         self._store = store
-        self._cache = cache
+        self._cache = folder / "vectors.index"
         self._lock = threading.RLock()
         self._shelf = Shelf()
         self._seen = (0, 0)  # generation and purges that the shelf reflects
@@ -97,7 +103,7 @@ class Finder:
             allowed = shown.copy()
             for mask in masks.values():
                 allowed &= mask
-            ranking = rank(self._shelf, query, allowed)
+            ranking = rank(self._shelf, self._seen_by_head(query), allowed)
             facets = self._shelf.facets(shown & ranking.matched, masks, query.filters)
             found = [(self._shelf.ids[slot], cosine) for slot, cosine in ranking.page]
             words = _words(ranking, self._shelf.ids)
@@ -121,7 +127,8 @@ class Finder:
                 mask &= self._shelf.among(among)
             for each in self._shelf.masks(filters).values():
                 mask &= each
-            found = [(self._shelf.ids[s], c) for s, c in self._shelf.nearest(vector, k, mask)]
+            near = self._shelf.nearest(self._moved(vector), k, mask)
+            found = [(self._shelf.ids[slot], cosine) for slot, cosine in near]
         return self._hits(found, vector, {})
 
     def alike(
@@ -136,11 +143,16 @@ class Finder:
         return [entries[i] for i in ids if i in entries]
 
     def vector(self, adapter_id: str) -> np.ndarray | None:
-        """(dim,) unit vector of an adapter, or None if it has not been placed."""
+        """(dim,) unit vector of an adapter as stored, before any head, or None if it has not been
+        placed."""
         with self._lock:
             self._refresh()
             index = self._shelf.vectors
-            return index.vector(adapter_id) if index and adapter_id in index else None
+            if index is None or adapter_id not in index:
+                return None
+            if self.head is None:
+                return index.vector(adapter_id)
+        return self.placements.centroids([adapter_id]).get(adapter_id)
 
     def dim(self) -> int | None:
         """Length of the vectors, or None while there are none."""
@@ -152,7 +164,7 @@ class Finder:
         """Writes the index cache if it is out of date; a failure costs a rebuild, nothing else."""
         with self._lock:
             self._refresh()
-            stamp, ids = self.placements.stamp()
+            stamp, ids = self._stamp()
             index = self._shelf.vectors
             if set(index.ids if index else ()) != ids or VectorIndex.stamp(self._cache) == stamp:
                 return
@@ -199,7 +211,7 @@ class Finder:
                 return
             self._apply(changes)
             for adapter_id, centroid in centroids.items():
-                self._shelf.put(adapter_id, centroid)
+                self._shelf.put(adapter_id, self._moved(centroid))
 
     def _apply(self, changes: Changes) -> None:
         for row in changes.rows:
@@ -208,7 +220,7 @@ class Finder:
 
     def _load(self) -> None:
         self._shelf = Shelf()
-        stamp, ids = self.placements.stamp()
+        stamp, ids = self._stamp()
         index = VectorIndex.load(self._cache, stamp)
         if index is None or set(index.ids) != ids:
             centroids = self.placements.centroids(sorted(ids))
@@ -216,9 +228,23 @@ class Finder:
             index = None
             if centroids:
                 matrix = np.stack(list(centroids.values()))  # (n, dim)
-                index = VectorIndex.build(list(centroids), matrix)
+                moved = self.head(matrix) if self.head else matrix
+                index = VectorIndex.build(list(centroids), moved)
         self._apply(self._store.changes(-1, 0))
         self._shelf.place(index)
+
+    def _stamp(self) -> tuple[str, set[str]]:
+        """A name of the state of the vectors under this head, and the ids that have one."""
+        stamp, ids = self.placements.stamp()
+        return (f"{stamp}:{self.head.id}" if self.head else stamp), ids
+
+    def _moved(self, vector: np.ndarray) -> np.ndarray:
+        return self.head(vector)[0] if self.head else vector
+
+    def _seen_by_head(self, query: Query) -> Query:
+        if self.head is None or query.vector is None:
+            return query
+        return replace(query, vector=self.head(query.vector)[0])
 
     def _forget(self, damaged: Sequence[str]) -> None:
         """Removes vectors that are none any more; they are computed again."""

@@ -108,7 +108,7 @@ class Gallery(Moderated):
         except BaseException:
             presence.close()
             raise
-        return cls(store, blobs, pictures, Finder(store, folder / "vectors.index"), presence)
+        return cls(store, blobs, pictures, Finder(store, folder, settings), presence)
 
     def close(self) -> None:
         """Saves the index cache and closes the database."""

@@ -27,6 +27,13 @@ class Searchable(Records):
         """The embedder whose vectors searches use."""
         return self._store.embedder_id
 
+    @property
+    def retriever_id(self) -> str:
+        """What similarities are measured with: the embedder, and the head over it if there is one.
+        Only those of the same are comparable."""
+        head = self._finder.head
+        return f"{self.embedder_id}+head:{head.id[:12]}" if head else self.embedder_id
+
     def get(self, adapter_id: str) -> Entry:
         """The entry, also of a deleted adapter that can still be restored; raises NotFound."""
         name = self._finder.resolve(adapter_id)
@@ -119,7 +126,8 @@ class Searchable(Records):
         return self._finder.nearest(np.asarray(vector), k, filters, among, exclude, viewer)
 
     def vector(self, adapter_id: str) -> np.ndarray | None:
-        """(dim,) unit vector that places an adapter, or None where it has none yet."""
+        """(dim,) unit vector that places an adapter, of the bare embedder whatever the head, or
+        None where it has none yet."""
         return self._finder.vector(self.get(adapter_id).id)
 
     def pending_vectors(self, embedder_id: str) -> list[tuple[str, list[str], str]]:

@@ -12,11 +12,12 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
 from lora_studio.adapter import Modality
-from lora_studio.composition.gate import gate_path
+from lora_studio.composition.gate import KIND
 from lora_studio.errors import NotAllowed
 from lora_studio.families import modality_of, resolve_base
 from lora_studio.families.base_model import PIPELINE
 from lora_studio.families.family import family_of_pipeline
+from lora_studio.fitted import find
 from lora_studio.gallery import Gallery
 from lora_studio.settings import DEMO_BASE, DEMO_IMAGE_BASE, Settings
 
@@ -59,7 +60,7 @@ class Bases:
             "kind": kind,
             "modality": self.modality(name),
             "family": self.family(name),
-            "gate": gate_path(name).is_file(),
+            "gate": find(KIND, name) is not None,
         }
 
     def allowed(self) -> tuple[str, ...] | None:

@@ -124,7 +124,8 @@ class Studio(RecipeDesk):
     def retrieve_adapters(
         self, task: str, base: str = "", k: int = 3, *, actor: Actor | None = None
     ) -> Flow:
-        """The k adapters whose samples a task sentence resembles most; result {hits}."""
+        """The k adapters whose samples a task sentence resembles most; result {hits, query,
+        embedder: what their similarities are measured with}."""
         if not task.strip():
             raise InvalidRequest("Describe the task in a few words.")
         who = self._access.actor(actor)
@@ -140,7 +141,7 @@ class Studio(RecipeDesk):
             kinds = ("uploaded", "demo")
             hits = self.gallery.retrieve(vector, base=name, k=k, kinds=kinds, viewer=viewer)
             told = [self._access.told(hit.to_dict(), who) for hit in hits]
-            return {"hits": told, "query": task}
+            return {"hits": told, "query": task, "embedder": self.gallery.retriever_id}
 
         return self._flow(who, steps)
 

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from lora_studio.adapter import Adapter
-from lora_studio.composition.gate import VECTORS, Gate, gate_path, save_gate
+from lora_studio.composition.gate import KIND, VECTORS, Gate, save_gate
 from lora_studio.composition.method import Progress, no_progress
 from lora_studio.composition.schedule import Scheduled, constant
 from lora_studio.engines.image import Call, Denoising, ImageEngine, ImageRow, plain
 from lora_studio.errors import InvalidRequest
+from lora_studio.fitted import own_path
 from lora_studio.formats import load_adapter
 from lora_studio.settings import DEMO_IMAGE_BASE
 
@@ -192,6 +193,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--base", default=DEMO_IMAGE_BASE, help="pipeline folder or Hub id")
     parser.add_argument("--steps", type=int, default=GateSpec.steps)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("-o", "--out", type=Path, help="default: where the studio looks for it")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     sources = {path.stem: load_adapter(path) for path in options.adapters}
@@ -202,8 +204,9 @@ def main(arguments: list[str] | None = None) -> None:
         GateSpec(steps=options.steps),
         lambda share, text: log.info("%3.0f %% %s", 100 * share, text),
     )
-    save_gate(gate, gate_path(options.base))
-    log.info("%s", gate_path(options.base))
+    out = options.out or own_path(KIND, options.base)
+    save_gate(gate, out)
+    log.info("%s", out)
 
 
 if __name__ == "__main__":

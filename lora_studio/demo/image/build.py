@@ -8,8 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from lora_studio.composition.gate import FILE as GATE
-from lora_studio.composition.gate import save_gate
+from lora_studio.composition.gate import KIND, save_gate
 from lora_studio.demo.image import adapters, autoencoder, base, cards, judge_training, report
 from lora_studio.demo.image.config import build_folder
 from lora_studio.demo.image.dialects import write_weights
@@ -18,6 +17,7 @@ from lora_studio.demo.image.raw import load_raw
 from lora_studio.demo.image.sampling import attach, load_pipeline, sample
 from lora_studio.demo.image.specs import AdapterSpec, adapter_specs
 from lora_studio.engines.image import ImageEngine
+from lora_studio.fitted import beside
 from lora_studio.formats import load_adapter
 from lora_studio.training.image_gate import fit_gate
 
@@ -73,7 +73,7 @@ def build_gate(root: Path, device: str) -> None:
     sources = {name: load_adapter(root / "adapters" / name) for name in GATED}
     engine = ImageEngine(str(root / "base"), device)
     gate = fit_gate(engine, sources, progress=lambda share, text: log.info("gate: %s", text))
-    save_gate(gate, root / "base" / GATE)
+    save_gate(gate, beside(KIND, root / "base"))
     record(root, "gate", dict(gate.facts))
 
 

@@ -75,8 +75,8 @@ def build(page: Page) -> None:
             if not done:
                 yield job_state, gr.skip()
                 continue
-            embedder, serial = page.settings.embedder, job_state["serial"]
-            found = {"hits": done["hits"], "task": task, "embedder": embedder, "serial": serial}
+            found = {"task": task, "serial": job_state["serial"]}
+            found |= {name: done[name] for name in ("hits", "embedder")}
             yield job_state, found
 
     def plan_composition(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lora_studio.composition.gate import VECTORS, Gate, gate_for, gate_path, load_gate, save_gate
+from lora_studio.composition.gate import VECTORS, Gate, load_gate, save_gate
 from lora_studio.engines.adapter_bank import AdapterBank, adaptable_modules
 from lora_studio.engines.grouped_rows import GroupedRows
 from lora_studio.errors import InvalidRequest
@@ -99,11 +99,3 @@ def test_what_is_no_gate_is_refused(tmp_path):
     save_gate(Gate({"unet.a": {"bias": np.zeros(3)}}), path)
     with pytest.raises(InvalidRequest, match="each module needs"):
         load_gate(path)
-
-
-def test_a_gate_lies_beside_its_model_or_among_the_studios_data(tmp_path, monkeypatch):
-    assert gate_path(str(tmp_path)) == tmp_path / "gate.safetensors"
-    assert gate_for(str(tmp_path)) is None
-    path = gate_path("someone/some-model")
-    assert path.name == "someone--some-model.safetensors"
-    assert path.parent.name == "gates"

@@ -75,26 +75,26 @@ def test_a_restored_gallery_has_everything(
     again.close()
 
 
-def test_what_was_fitted_for_base_models_is_in_the_copy(
+def test_what_was_fitted_is_in_the_copy(
     settings: Settings, elsewhere: Settings, gallery: Gallery, make_adapter, tmp_path: Path
 ) -> None:
     fill(gallery, make_adapter)
-    gates = settings.data_dir / "gates"
-    gates.mkdir()
-    (gates / "someone--model-1.5.safetensors").write_bytes(b"gate")
-    (gates / "half-written.tmp").write_bytes(b"no gate")
+    fitted = settings.data_dir / "fitted"
+    fitted.mkdir()
+    (fitted / "gate.someone--model-1.5.safetensors").write_bytes(b"gate")
+    (fitted / "half-written.tmp").write_bytes(b"no gate")
     done = back_up(settings, tmp_path / "copy.zip")
     assert done.files == 9
     assert check_copy(tmp_path / "copy.zip")[1] == []
     restore(tmp_path / "copy.zip", elsewhere)
-    found = elsewhere.data_dir / "gates"
-    assert [file.name for file in found.iterdir()] == ["someone--model-1.5.safetensors"]
-    (found / "someone--model-1.5.safetensors").write_bytes(b"newer")  # fitted again
+    found = elsewhere.data_dir / "fitted"
+    assert [file.name for file in found.iterdir()] == ["gate.someone--model-1.5.safetensors"]
+    (found / "gate.someone--model-1.5.safetensors").write_bytes(b"newer")  # fitted again
     restore(tmp_path / "copy.zip", elsewhere, replace=True)
-    (kept,) = elsewhere.data_dir.glob("gates.before-*")
+    (kept,) = elsewhere.data_dir.glob("fitted.before-*")
     assert [file.read_bytes() for file in kept.iterdir()] == [b"newer"]
     assert [file.read_bytes() for file in found.iterdir()] == [b"gate"]
-    assert not (elsewhere.data_dir / "gallery" / "gates").exists()
+    assert not (elsewhere.data_dir / "gallery" / "fitted").exists()
     Gallery.open(elsewhere).close()
 
 

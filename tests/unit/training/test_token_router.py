@@ -12,13 +12,13 @@ from lora_studio.composition.router_weights import (
     RouterWeights,
     load_router,
     router_for,
-    router_paths,
     save_router,
 )
 from lora_studio.composition.token_router import fitted_rules
 from lora_studio.engines.router_parts import RouterParts
 from lora_studio.engines.text import TextEngine
 from lora_studio.errors import Cancelled, InvalidRequest
+from lora_studio.fitted import paths
 from lora_studio.training.token_router import RouterSpec, fit_router
 from tests.tiny_models import random_adapter, save_model
 from tests.unit.engines.test_adapter_bank import fingerprint
@@ -100,11 +100,11 @@ def test_what_cannot_be_fitted_is_said(engine, adapters):
 def test_a_file_holds_it_and_the_studios_own_comes_first(tmp_path, monkeypatch):
     monkeypatch.setenv("LORA_STUDIO_DATA", str(tmp_path / "data"))
     base = tmp_path / "base"
-    (base / "routers").mkdir(parents=True)
+    (base / "fitted").mkdir(parents=True)
     rng = np.random.default_rng(0)
     pair = (rng.normal(size=(2, 4)).astype("f"), rng.normal(size=(3, 2)).astype("f"))
     shipped = RouterWeights("router_lora", {"m.q": pair}, facts={"who": "shipped"})
-    own, beside = router_paths(str(base), "router_lora")
+    own, beside = paths("router_lora", str(base))
     save_router(shipped, beside)
     found = router_for(str(base), "router_lora")
     assert found
