@@ -19,14 +19,14 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import _routing_tables
-import numpy as np
 import torch
+from _remembered import Remembered
 from _routing_material import material
 from demo_compositions import KEPT, Lazy, lines
 
@@ -35,7 +35,7 @@ from lora_studio.composition import METHODS, compose
 from lora_studio.demo.tasks import TASKS
 from lora_studio.engines.rows import RowPlan
 from lora_studio.engines.text import TextEngine
-from lora_studio.errors import LoraStudioError
+from lora_studio.errors import InvalidRequest, LoraStudioError
 from lora_studio.evaluation import protocol
 from lora_studio.evaluation.asking import Asker
 from lora_studio.evaluation.contest import (
@@ -53,32 +53,24 @@ from lora_studio.evaluation.ledger import Ledger
 from lora_studio.evaluation.plans import alone, heard, row_plans, similarities
 from lora_studio.evaluation.protocol import Case, Member, Scenario
 from lora_studio.evaluation.task_file import TaskRow
-from lora_studio.retrieval.embed import Embedder, load_embedder
+from lora_studio.retrieval.embed import load_embedder
+from lora_studio.retrieval.head import load_head, shipped_head
 from lora_studio.settings import DEMO_BASE
 
 FOLDER = KEPT.parent / "routing"
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "routing_results.md"
 OF_TASK = "best single of each task"
+TRAINED = "Selection, trained retriever (routed)"
+ALSO = (
+    Line("Mixture by similarity (routed)", "", "routing", "", "mixture", {"temperature": 0.05}),
+    Line("Mixture unless one leads (routed)", "", "routing", "", "mixture", {"gap": 0.05}),
+)
+"""Rules away from their defaults; the figures were not chosen on anything."""
 PARTS = _routing_tables.PARTS
 
 
 class OutOfTime(Exception):
     """The seconds of this run are used up."""
-
-
-class Remembered:
-    """An embedder that embeds a text once: scenarios share their prompts and their cards."""
-
-    def __init__(self, embedder: Embedder) -> None:
-        self._embedder, self.id, self.dim = embedder, embedder.id, embedder.dim
-        self._known: dict[str, np.ndarray] = {}
-
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """(n, dim) unit rows."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        if new:
-            self._known.update(zip(new, self._embedder.encode(new), strict=True))
-        return np.stack([self._known[text] for text in texts])
 
 
 class Bench:
@@ -130,18 +122,21 @@ class Meeting:
         every = {member.name: member.adapter for member in self.scenario.pool}
         prompts = [case.prompt for case in self.scenario.cases]
         self.near = similarities(self.bench.embedder, every, prompts)
+        head = load_head(shipped_head())
+        self.near_by_head = similarities(self.bench.embedder, every, prompts, head)
         self.probe = Lazy(self.bench.engine, list(every.values()))
 
     def outcomes(self, merges: bool) -> Iterator[Outcome]:
         """Controls, routing rules, and where the scenario has them merges of the whole pool."""
         yield from self.controls()
-        for line in lines():
+        for line in (*lines(), *ALSO):
             self.bench.check()
             tunes = bool(line.method) and METHODS.get(line.method).tunes(line.params)
             if line.kind == "routing" and not tunes:
-                yield self.routed(line)
+                yield self.routed(line, self.near)
             elif line.method and line.size != "r" and self.scenario.static and merges:
                 yield self.composed(line)
+        yield self.routed(Line(TRAINED, "", "routing", "", "selection"), self.near_by_head)
 
     def controls(self) -> Iterator[Outcome]:
         cases, pool = self.scenario.cases, self.scenario.pool
@@ -169,19 +164,26 @@ class Meeting:
             plan = RowPlan(tuple((adapter.id, 1.0) for adapter in two))
             yield self.ask(PARTS, "control", [plan] * len(cases), kept(two))
 
-    def routed(self, line: Line) -> Outcome:
-        """A rule that needs no model, composed for every pool that prompts may meet."""
+    def routed(self, line: Line, similarity: Sequence[Mapping[str, float]]) -> Outcome:
+        """A rule that needs no model, composed for every pool that prompts may meet.
+
+        Args:
+            similarity: of each prompt, by adapter.
+        """
         plans: list[RowPlan] = [RowPlan()] * len(self.scenario.cases)
         for pool, places in self.scenario.pools():
             plan = compose(line.method, [member.adapter for member in pool], **line.params)
             prompts = [self.scenario.cases[place].prompt for place in places]
-            near = [self.near[place] for place in places]
+            near = [similarity[place] for place in places]
             near = heard(plan, self.bench.engine, prompts, near)
             found = row_plans(plan, near, len(places), line.label, self.bench.keep)
             for place, row in zip(places, found, strict=True):
                 plans[place] = row
         size = kept([member.adapter for member in self.scenario.pool])
-        return self.ask(line.label, "routing", plans, size)
+        try:
+            return self.ask(line.label, "routing", plans, size)
+        except InvalidRequest as error:  # a gate that was fitted without some of the pool
+            return refused(line, error)
 
     def composed(self, line: Line) -> Outcome:
         """What takes its time to compose: made once of the same."""
@@ -192,14 +194,12 @@ class Meeting:
         cases = [(case.prompt, case.reference) for case in self.scenario.cases]
         asked = json.dumps([line.method, params, [a.id for a in adapters], cases])
 
-        kind: Any = line.kind
-
         def make() -> Outcome:
             logging.info("%s: %s", self.scenario.key, line.label)
             try:
                 plan = compose(line.method, adapters, probe=self.probe(), **params)
             except LoraStudioError as error:
-                return Outcome(line.label, kind, "exact_match", (), (), 0, notes=(str(error),))
+                return refused(line, error)
             found: list[Adapter] = []
 
             def keep(name: str, adapter: Adapter) -> None:
@@ -209,7 +209,7 @@ class Meeting:
             plans = row_plans(plan, self.near, len(cases), "merged", keep)
             names = {name for one in plans for name in one.ids}
             acting = found + [a for a in adapters if a.id in names]
-            return self.ask(line.label, kind, plans, kept(acting), tuple(plan.notes))
+            return self.ask(line.label, line.kind, plans, kept(acting), tuple(plan.notes))
 
         return self.bench.known(asked, make)
 
@@ -241,6 +241,12 @@ class Meeting:
     def _first(self, ranked: Sequence[Member], case: Case) -> RowPlan:
         allowed = {member.name for member in self.scenario.allowed(case)}
         return alone(next(member.name for member in ranked if member.name in allowed))
+
+
+def refused(line: Line, error: LoraStudioError) -> Outcome:
+    """What there is to say of a way that cannot be tried."""
+    kind: Any = line.kind
+    return Outcome(line.label, kind, "exact_match", (), (), 0, notes=(str(error),))
 
 
 def main() -> None:

@@ -9,11 +9,14 @@ fusion averages their A and B factors (LoraRetriever, arXiv 2402.09997).
 
 import argparse
 import json
+from contextlib import nullcontext
 from importlib.util import find_spec
+from math import exp
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 INSTRUCTION = "Represent the sentence for similar task retrieval: "
+MIX = "mix"
 
 
 def embedder_path(name):
@@ -28,16 +31,18 @@ def embedder_path(name):
 
 
 def choose(routing, prompts):
-    """For each prompt, the indices of the adapters that answer it. Several of them may be merged
-    into one folder; the first of these answers for all."""
+    """For each prompt, [(index, share)] of the adapters that answer it. Several of them may be
+    merged into one folder; the first of these answers for all."""
     adapters, k = routing["adapters"], routing["top_k"]
     first = first_of_folder(adapters)
-    if k >= len(set(first)):
-        return [sorted(set(first))] * len(prompts)
+    looks = routing["margin"] or routing["gap"] or routing["temperature"]
+    if k >= len(set(first)) and not looks:
+        return [[(i, 1 / len(set(first))) for i in sorted(set(first))]] * len(prompts)
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(embedder_path(routing["embedder"]))
-    vectors = model.encode([INSTRUCTION + p for p in prompts], normalize_embeddings=True)
+    texts = [INSTRUCTION + text for text in (*prompts, " ")]
+    *vectors, blank = model.encode(texts, normalize_embeddings=True)
     chosen = []
     for vector in vectors:
         scores = [
@@ -46,9 +51,22 @@ def choose(routing, prompts):
             else -1.0
             for adapter in adapters
         ]
-        best = sorted(range(len(adapters)), key=lambda i: -scores[i])[:k]
-        chosen.append([first[i] for i in best])
+        chosen.append([(first[i], share) for i, share in shares(routing, scores, blank @ vector)])
     return chosen
+
+
+def shares(routing, scores, blank):
+    """[(index, share)] by the cosines of a prompt to the adapters and to a blank text; [] where no
+    adapter is near enough."""
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+    best = order[: routing["top_k"]]
+    gap, margin, temperature = (routing[n] for n in ("gap", "margin", "temperature"))
+    if gap and len(order) > 1 and scores[order[0]] - scores[order[1]] >= gap:
+        best = order[:1]
+    if margin:
+        best = [i for i in best if scores[i] - blank >= margin]
+    powers = [exp((scores[i] - scores[order[0]]) / temperature) if temperature else 1 for i in best]
+    return [(i, power / sum(powers)) for i, power in zip(best, powers, strict=True)]
 
 
 def first_of_folder(adapters):
@@ -58,20 +76,19 @@ def first_of_folder(adapters):
 
 
 def activate(model, routing, chosen):
-    """Makes one adapter of the chosen ones and switches to it; returns its name."""
-    names = [str(i) for i in chosen]
-    name = "mix-" + "-".join(names)
-    if name not in model.peft_config:
-        if routing["rule"] == "fusion":
-            # The files carry their weights. PEFT's linear puts sqrt(weight) on A and on B, so a
-            # weight of 1/k^2 takes the mean of the factors.
-            kind, weights = "linear", [1 / len(chosen) ** 2] * len(chosen)
-        else:
-            kind = "cat"
-            weights = [routing["adapters"][i]["weight"] / len(chosen) for i in chosen]
-        model.add_weighted_adapter(names, weights, adapter_name=name, combination_type=kind)
-    model.set_adapter(name)
-    return name
+    """Makes one adapter of the chosen ones and switches to it."""
+    if MIX in model.peft_config:
+        model.delete_adapter(MIX)
+    names = [str(i) for i, _ in chosen]
+    if routing["rule"] == "fusion":
+        # The files carry their weights. PEFT's linear puts sqrt(weight) on A and on B, so a
+        # weight of share^2 takes the mean of the factors.
+        kind, weights = "linear", [share**2 for _, share in chosen]
+    else:
+        kind = "cat"
+        weights = [routing["adapters"][i]["weight"] * share for i, share in chosen]
+    model.add_weighted_adapter(names, weights, adapter_name=MIX, combination_type=kind)
+    model.set_adapter(MIX)
 
 
 def main():
@@ -97,7 +114,8 @@ def main():
             model.load_adapter(place, adapter_name=str(i))
     model.eval()
     for prompt, chosen in zip(options.prompts, choose(routing, options.prompts), strict=True):
-        activate(model, routing, chosen)
+        if chosen:
+            activate(model, routing, chosen)
         text = prompt
         if tokenizer.chat_template:
             turns = [{"role": "user", "content": prompt}]
@@ -106,9 +124,11 @@ def main():
             text, return_tensors="pt", add_special_tokens=not tokenizer.chat_template
         )
         tokens.pop("token_type_ids", None)
-        out = model.generate(**tokens, max_new_tokens=options.max_new_tokens, do_sample=False)
+        with nullcontext() if chosen else model.disable_adapter():
+            out = model.generate(**tokens, max_new_tokens=options.max_new_tokens, do_sample=False)
         answer = tokenizer.decode(out[0][tokens["input_ids"].shape[1] :], skip_special_tokens=True)
-        who = ", ".join(Path(routing["adapters"][i]["folder"]).name for i in chosen)
+        names = [Path(routing["adapters"][i]["folder"]).name for i, _ in chosen]
+        who = ", ".join(names) or "none fits: the base model"
         print(f"{prompt}\n  [{who}]\n  {answer.strip()}")
 
 

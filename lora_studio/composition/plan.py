@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lora_studio.adapter import Adapter
+from lora_studio.composition.choice import BLANK, EVENLY, Choice
 from lora_studio.composition.schedule import Scheduled
 from lora_studio.composition.token_router import TokenRouter
 
@@ -66,6 +67,7 @@ class Routed:
         made: name -> adapter, of those among the stand-ins that were made for this plan.
         router: weighs the chosen adapters per token; without it they share evenly.
         by: how prompts find adapters. By "activation" the chosen share by their signals.
+        choice: which of the nearest answer, and how they share; for plans by "text".
     """
 
     rule: str
@@ -76,6 +78,7 @@ class Routed:
     made: Mapping[str, Adapter] = field(default_factory=dict)
     router: TokenRouter | None = None
     by: Finding = "text"
+    choice: Choice = EVENLY
 
     @property
     def answerers(self) -> list[str]:
@@ -85,25 +88,30 @@ class Routed:
     @property
     def needs_retrieval(self) -> bool:
         """Whether prompts are treated differently at all: not if everyone always answers alike."""
-        return self.by == "activation" or self.top_k < len(self.answerers)
+        looks = self.by == "activation" or self.choice.looks
+        return looks or self.top_k < len(self.answerers)
 
     def strength(self, source: str) -> float:
         """At which whoever answers for this adapter does so, before it is shared."""
         return 1.0 if source in self.stand_ins else self.weights[source]
 
     def row(self, similarity: Mapping[str, float]) -> RowTerms:
-        """Terms for a prompt.
+        """Terms for a prompt; none where no adapter fits it, and the base model answers alone.
 
         Args:
-            similarity: adapter id -> cosine, or signal; missing is the least of all.
+            similarity: adapter id -> cosine, or signal; missing is the least of all. `BLANK` ->
+                cosine to a blank text.
         """
-        ranked = sorted(self.weights, key=lambda i: (-similarity.get(i, -1.0), i))
-        chosen = ranked[: self.top_k]
-        shares = dict.fromkeys(chosen, 1.0 if self.router else 1.0 / len(chosen))
-        total = sum(similarity.get(i, 0.0) for i in chosen)
-        if self.by == "activation" and total > 0:
-            shares = {i: similarity.get(i, 0.0) / total for i in chosen}
-        terms = tuple((self.stand_ins.get(i, i), self.strength(i) * shares[i]) for i in chosen)
+        near = {i: similarity.get(i, -1.0) for i in self.weights}
+        if self.by == "activation":
+            loud = sorted(near, key=lambda i: (-near[i], i))[: self.top_k]
+            total = sum(max(near[i], 0.0) for i in loud)
+            shares = {i: max(near[i], 0.0) / total if total else 1.0 / len(loud) for i in loud}
+        else:
+            shares = self.choice.shares(near, self.top_k, similarity.get(BLANK, -1.0))
+        if self.router:
+            shares = dict.fromkeys(shares, 1.0)
+        terms = tuple((self.stand_ins.get(i, i), self.strength(i) * s) for i, s in shares.items())
         return RowTerms(terms, fuse=self.rule == "fusion", router=self.router)
 
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from lora_studio.adapter import Adapter
 from lora_studio.composition import Merged, Plan, Routed
+from lora_studio.composition.choice import BLANK, BLANK_TEXT
 from lora_studio.engines.hearing import hear
 from lora_studio.engines.rows import RowPlan
 from lora_studio.engines.text import TextEngine
 from lora_studio.errors import InvalidRequest
 from lora_studio.retrieval.embed import Embedder
+from lora_studio.retrieval.head import Head
 from lora_studio.retrieval.retriever import adapter_texts, centroid
 
 Keep = Callable[[str, Adapter], None]
@@ -59,15 +61,25 @@ def heard(
 
 
 def similarities(
-    embedder: Embedder, adapters: Mapping[str, Adapter], prompts: Sequence[str]
+    embedder: Embedder,
+    adapters: Mapping[str, Adapter],
+    prompts: Sequence[str],
+    head: Head | None = None,
 ) -> list[dict[str, float]]:
-    """For each prompt, name -> cosine of its embedding to the adapter's centroid; adapters that
-    say nothing of themselves are left out."""
+    """For each prompt, name -> cosine of its embedding to the adapter's centroid, both under the
+    head if there is one, and `BLANK` -> to a blank text; adapters that say nothing of themselves
+    are left out."""
     texts = {name: adapter_texts(adapter.card)[0] for name, adapter in adapters.items()}
     places = {
         name: centroid(embedder.encode(found))  # (dim,)
         for name, found in texts.items()
         if found
     }
-    vectors = embedder.encode(list(prompts)) if prompts else []  # (n, dim)
+    places[BLANK] = embedder.encode([BLANK_TEXT])[0]
+    if not prompts:
+        return []
+    vectors = embedder.encode(list(prompts))  # (n, dim)
+    if head is not None:
+        vectors = head(vectors)
+        places = {name: head(place)[0] for name, place in places.items()}
     return [{name: float(place @ v) for name, place in places.items()} for v in vectors]

@@ -145,14 +145,11 @@ class Finder:
     def vector(self, adapter_id: str) -> np.ndarray | None:
         """(dim,) unit vector of an adapter as stored, before any head, or None if it has not been
         placed."""
-        with self._lock:
-            self._refresh()
-            index = self._shelf.vectors
-            if index is None or adapter_id not in index:
-                return None
-            if self.head is None:
-                return index.vector(adapter_id)
         return self.placements.centroids([adapter_id]).get(adapter_id)
+
+    def cosine(self, one: np.ndarray, other: np.ndarray) -> float:
+        """Of two unit vectors (dim,) of the embedder, under the head."""
+        return float(self._moved(one) @ self._moved(other))
 
     def dim(self) -> int | None:
         """Length of the vectors, or None while there are none."""

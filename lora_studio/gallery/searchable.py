@@ -125,6 +125,10 @@ class Searchable(Records):
         filters = {"base": [base], "kinds": list(kinds)}
         return self._finder.nearest(np.asarray(vector), k, filters, among, exclude, viewer)
 
+    def cosine(self, one: np.ndarray, other: np.ndarray) -> float:
+        """Similarity of two vectors (dim,) of the embedder, as searches measure it."""
+        return self._finder.cosine(one, other)
+
     def vector(self, adapter_id: str) -> np.ndarray | None:
         """(dim,) unit vector that places an adapter, of the bare embedder whatever the head, or
         None where it has none yet."""

@@ -143,7 +143,8 @@ class Columns:
             plan = routed_plan(recipe, self._gallery.adapter, lambda: result)
             assert isinstance(plan, Routed)
             blobs = {i: str(self._gallery.blob_path(i)) for i in plan.answerers}
-            detail = f"{plan.top_k} of {len(blobs)} per prompt"
+            most = f"up to {plan.top_k}" if plan.choice.looks else plan.top_k
+            detail = f"{most} of {len(blobs)} per prompt"
             return {"column": Column(method.title, detail, routed=plan, blobs=blobs)}
         entry = self._gallery.get(result["adapter_id"])
         path = str(self._gallery.blob_path(entry.id))

@@ -99,6 +99,8 @@ class Comparer:
         column: Column = found["columns"][-1]
         near = yield from self._near(flow, [column], [prompt], base)
         (row,) = make_rows([column], [prompt], near, {}, seed)
+        if not row["terms"]:
+            raise InvalidRequest("No adapter was near enough to this prompt: none could speak.")
         asked = {**row, "text": text}
         told = yield from flow.run(self._job("trace", base, column.blobs, row=asked))
         titles = [

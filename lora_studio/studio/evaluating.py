@@ -133,9 +133,11 @@ class _Bench:
             near = heard(plan, self._engine, prompts, near)
         elif isinstance(plan, Routed) and plan.needs_retrieval:
             from lora_studio.retrieval.embed import load_embedder
+            from lora_studio.retrieval.head import usable_head
 
             among = {name: self._pool[name] for name in plan.weights}
-            near = similarities(load_embedder(self._settings.embedder), among, prompts)
+            embedder, head = load_embedder(self._settings.embedder), usable_head(self._settings)
+            near = similarities(embedder, among, prompts, head)
         names: list[str] = []
 
         def keep(name: str, adapter: Adapter) -> None:

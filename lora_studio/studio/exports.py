@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -98,6 +98,7 @@ def export_routed(gallery: Seen, recipe: Recipe, plan: Routed, embedder: str, fo
         routing = {
             "rule": plan.rule,
             "top_k": plan.top_k,
+            **asdict(plan.choice),
             "router": plan.router.to_dict() if plan.router else None,
             "base_model": recipe.base.get("repo", ""),
             "embedder": embedder,
@@ -152,6 +153,7 @@ def _routed_readme(
         together = ", ".join(tasks[i] for i in tasks if plan.stand_ins.get(i) == name)
         return f"- {adapter.card.title}" + (f" (merged: {together})" if together else "")
 
+    most = f"at most {plan.top_k}" if plan.choice.looks else plan.top_k
     names = "\n".join(line(name, adapter) for name, adapter in sources.items())
     one = (
         "Every adapter always answers, so the mixture equals one adapter: `merged/`, for PEFT.\n\n"
@@ -160,7 +162,7 @@ def _routed_readme(
     )
     return (
         f"# {method.title} of {len(plan.weights)} adapters\n\n{method.summary}\n\n"
-        f"Each prompt is answered by {plan.top_k} of:\n\n{names}\n\n{one}{_how_to_run(plan)}"
+        f"Each prompt is answered by {most} of:\n\n{names}\n\n{one}{_how_to_run(plan)}"
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lora_studio.composition.choice import BLANK, BLANK_TEXT
 from lora_studio.errors import LoraStudioError, NotFound, WorkerFailed
 from lora_studio.gallery import Gallery, Viewer
 from lora_studio.settings import Settings
@@ -119,17 +120,18 @@ class Librarian:
     def similarities(
         self, prompts: Sequence[str], among: Sequence[str], base: str
     ) -> list[dict[str, float]]:
-        """For each prompt, adapter id -> cosine, of the adapters `among`; after `placing`."""
+        """For each prompt, adapter id -> cosine, of the adapters `among`, and `BLANK` -> to a blank
+        text; after `placing`."""
         viewer = Viewer(everything=True)
-        return [
-            {
-                hit.entry.id: hit.similarity or 0.0
-                for hit in self._gallery.retrieve(
-                    vector, base=base, k=len(among), among=among, viewer=viewer
-                )
-            }
-            for vector in self.embed(list(prompts))
-        ]
+        *vectors, blank = self.embed([*prompts, BLANK_TEXT])
+        found = []
+        for vector in vectors:
+            hits = self._gallery.retrieve(
+                vector, base=base, k=len(among), among=among, viewer=viewer
+            )
+            near = {hit.entry.id: hit.similarity or 0.0 for hit in hits}
+            found.append({**near, BLANK: self._gallery.cosine(vector, blank)})
+        return found
 
     def _remember(self, text: str, vector: np.ndarray) -> None:
         with self._lock:

@@ -23,6 +23,19 @@ def strengths(inputs: Inputs) -> dict[str, float]:
     return found
 
 
+Fits = Annotated[
+    float,
+    Range(0.0, 1.0, 0.01, "How much nearer to a prompt than a blank text an adapter has to be to "
+          "answer; where none is, the base model answers alone. 0 = no limit"),
+]  # fmt: skip
+Gap = Annotated[
+    float,
+    Range(0.0, 1.0, 0.01, "The nearest answers alone if it leads by as much. 0 = never"),
+]
+Softness = Annotated[
+    float,
+    Range(0.0, 1.0, 0.01, "Shares follow similarity: softmax of cosines over this. 0 = even"),
+]
 Among = Annotated[int, Range(1, 64, 1, "Adapters retrieved for a prompt, who may act")]
 
 

@@ -18,6 +18,7 @@ function hue(column) {
 
 // Who answered a prompt of a routed column: weight, or that the router decides, and likeness.
 function answeredBy(by) {
+  if (!by.length) return "By the base model: no adapter was near enough";
   const said = ([title, weight, near]) => {
     const facts = [
       weight === null ? null : `weight ${fixed(weight)}`,
@@ -71,7 +72,7 @@ function cell(view, column, place, text, info) {
         done ? icon("check", 12) : null,
         ` ${info.tokens || 0} tok`,
       ),
-      place && done && text && !view.running
+      place && done && text && !view.running && !(info.by && !info.by.length)
         ? button("", {
             kind: "icon",
             class: "ls-explain",

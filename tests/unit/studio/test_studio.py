@@ -291,19 +291,22 @@ def test_a_wrong_request_says_what_is_wrong(studio, ids):
         studio.compare_outputs([" "], []).result()
 
 
-ROUTED = {
-    "mixture": {"top_k": 2},
-    "fusion": {"top_k": 2},
-    "selection": {},
-    "merge_rest": {"rank": 8, "enough": 1.0},
-}
+ROUTED = [
+    ("mixture", {"top_k": 2}),
+    ("mixture", {"top_k": 3, "temperature": 0.1, "margin": 0.05}),
+    ("mixture", {"top_k": 3, "gap": 0.01}),
+    ("fusion", {"top_k": 2}),
+    ("selection", {}),
+    ("selection", {"margin": 1.0}),
+    ("merge_rest", {"rank": 8, "enough": 1.0}),
+]
 
 
-@pytest.mark.parametrize("method", ROUTED)
+@pytest.mark.parametrize(("method", "params"), ROUTED, ids=str)
 def test_a_routed_download_runs_by_itself_and_answers_as_the_page_does(
-    studio, ids, tmp_path, base, method
+    studio, ids, tmp_path, base, method, params
 ):
-    wanted = recipe(ids, method, **ROUTED[method])
+    wanted = recipe(ids, method, **params)
     for source, weight in zip(wanted["sources"], (0.6, -0.8, 0.5), strict=True):
         source["weight"] = weight
     studio.compose_adapter(wanted).result()
@@ -323,6 +326,12 @@ def test_a_routed_download_runs_by_itself_and_answers_as_the_page_does(
     columns = [{"kind": "recipe", "recipe": wanted}]
     cells = studio.compare_outputs([prompt], columns, {"max_new_tokens": 8}).result()["cells"]
     assert done.stdout.rstrip().endswith(cells[1]["text"])
+    if params.get("margin") == 1.0:
+        assert "none fits" in done.stdout
+        assert cells[1]["by"] == []
+        assert cells[1]["text"] == cells[0]["text"]
+        with pytest.raises(InvalidRequest, match="near enough"):
+            studio.explain_answer(prompt, cells[1]["text"], columns[0]).result()
 
 
 def test_a_merge_that_routes_the_rest_says_who_is_merged_on_the_page_and_in_the_download(
