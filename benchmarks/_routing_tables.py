@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from lora_studio.evaluation.contest import BASE, BEST, PERFECT, Outcome
 from lora_studio.evaluation.protocol import Scenario
-from lora_studio.evaluation.statistics import Estimate, ratio
+from lora_studio.evaluation.statistics import Estimate, difference, ratio
 
 Found = Sequence[tuple[Scenario, Sequence[Outcome]]]
 ROUTER = "Selection (routed)"
 """The rule the targets are about: selection by retrieval."""
+MIXTURE = "Mixture (routed)"
+ROUTERS = tuple(
+    f"{name} (routed)"
+    for name in ("RouterLoRA", "Arrow", "Self-activated ranks", "SMoRA gate", "MeteoRA gate")
+)
 PARTS = "the two it needs, summed"
 
 
@@ -131,8 +136,12 @@ def _noise(by_key: dict, clean: dict[str, Outcome]) -> Iterator[tuple[str, str, 
             yield aim, said, before.low <= after.value <= before.high
 
 
-def document(found: Found, prompts: int) -> str:
-    """The whole page, as Markdown."""
+def document(found: Found, prompts: int, fitted: Collection[str]) -> str:
+    """The whole page, as Markdown.
+
+    Args:
+        fitted: names of the adapters that RouterLoRA was fitted on.
+    """
     pieces = [HEAD.format(prompts=prompts), "## What was aimed at", targets(found)]
     for scenario, outcomes in found:
         count = f"{len(scenario.cases)} prompts, {len(scenario.pool)} adapters in the pool."
@@ -144,8 +153,39 @@ def document(found: Found, prompts: int) -> str:
                 "\n".join([WORDING, "|---" * 5 + "|", *said]),
                 "Right answers, where selection and perfect selection differ:",
                 by_task(scenario, outcomes),
+                "Token routers against Mixture, which hears the same three adapters evenly, by "
+                "whether RouterLoRA was fitted on the prompt's own adapter:",
+                against_mixture(scenario, outcomes, fitted),
             ]
     return "\n\n".join(pieces) + "\n"
+
+
+def against_mixture(
+    scenario: Scenario, outcomes: Sequence[Outcome], fitted: Collection[str]
+) -> str:
+    """Markdown: token routers and mixture on the same prompts, with the paired difference."""
+    named = {one.label: one for one in outcomes if one.values}
+    mixture = named[MIXTURE]
+    places = range(len(scenario.cases))
+    known = [i for i in places if scenario.cases[i].own in fitted]
+    parts = {
+        "all": list(places),
+        "fitted on": known,
+        "not fitted on": [i for i in places if i not in set(known)],
+    }
+    lines = ["| | own adapter | prompts | exact match | Mixture | ahead (p) |", "|---" * 6 + "|"]
+    for label in ROUTERS:
+        for part, at in parts.items():
+            if label not in named or not at:
+                continue
+            one = named[label]
+            gap = difference([one.values[i] for i in at], [mixture.values[i] for i in at])
+            ahead = f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}; {p(gap.p)})"
+            lines.append(
+                f"| {label} | {part} | {len(at)} | {share(one.estimate(at))} "
+                f"| {share(mixture.estimate(at))} | {ahead} |"
+            )
+    return "\n".join(lines)
 
 
 def by_task(scenario: Scenario, outcomes: Sequence[Outcome]) -> str:

@@ -9,7 +9,7 @@ else. Both are timed twice: with all files in the page cache, and from disk to d
 are dropped from the cache before and the result is synced. Every row is a process of its own, whose
 largest anonymous memory is sampled; mapped pages of files are not part of it. What would take long
 is measured on two layers and extrapolated, which the row then says. `--write` puts the table in
-docs/merge_speed.md.
+docs/merge_speed.md, where rows of other shapes stay.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ def _environment() -> dict[str, str]:
 
 def _row(shape: str, title: str, found: dict[str, float | str]) -> str:
     if "error" in found:
-        return f"| {shape} | {title} | {str(found['error'])[-120:]} | | | | | | | |"
+        return f"| {shape} | {title} | {_reason(str(found['error']))} | | | | | | | |"
     number = {name: float(value) for name, value in found.items()}
     mib = f"{number['peak'] / 2**20:.0f}"
     if number["share"] < 1:
@@ -248,6 +248,18 @@ def _row(shape: str, title: str, found: dict[str, float | str]) -> str:
     cells += [f"{number[n]:.2f}" for n in ("disk", "disk_limit")]
     cells.append(f"{number['disk'] / number['disk_limit']:.2f}")
     return "| " + " | ".join([shape, title, *cells, mib]) + " |"
+
+
+def _reason(error: str) -> str:
+    """The last line of what went wrong, its class left out."""
+    return error.strip().splitlines()[-1].split(": ", 1)[-1].split(". ")[0]
+
+
+def _other_rows(shapes: list[str]) -> list[str]:
+    """Rows of the page that this run does not measure."""
+    text = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.exists() else ""
+    others = set(SHAPES) - set(shapes)
+    return [row for row in text.splitlines() if row.split(" | ")[0].removeprefix("| ") in others]
 
 
 def main() -> None:
@@ -277,6 +289,7 @@ def main() -> None:
                 print(row, flush=True)
                 table.append(row)
     if options.write:
+        table += _other_rows(options.shapes)
         text = PAGE.format(adapters=options.adapters, cores=os.cpu_count(), table="\n".join(table))
         DOCUMENT.write_text(text, encoding="utf-8")
 

@@ -32,6 +32,7 @@ from demo_compositions import KEPT, Lazy, lines
 
 from lora_studio.adapter import Adapter
 from lora_studio.composition import METHODS, compose
+from lora_studio.composition.router_weights import fitted_router
 from lora_studio.demo.tasks import TASKS
 from lora_studio.engines.rows import RowPlan
 from lora_studio.engines.text import TextEngine
@@ -278,7 +279,8 @@ def main() -> None:
     except OutOfTime:
         logging.info("Out of time; run the same again to go on.")
     else:
-        text = _routing_tables.document(found, prompts)
+        fitted = fitted_router(DEMO_BASE, "router_lora").facts["adapters"]
+        text = _routing_tables.document(found, prompts, fitted)
         print(text)
         if options.write:
             PAGE.write_text(text, encoding="utf-8")
