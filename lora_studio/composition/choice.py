@@ -10,6 +10,9 @@ import numpy as np
 BLANK = ""
 """Key, among cosines by adapter, of the cosine to a text that says nothing."""
 BLANK_TEXT = " "
+FITS = -0.01
+"""Margin from which on an adapter is said to be made for a task; a sentence that describes one is
+farther from its sample inputs than prompts are."""
 
 
 @dataclass(frozen=True)

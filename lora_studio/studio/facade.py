@@ -7,7 +7,9 @@ from typing import Any
 
 from lora_studio.compare import MAX_PROMPTS
 from lora_studio.composition import Recipe
+from lora_studio.composition.choice import FITS
 from lora_studio.errors import InvalidRequest, WorkerFailed
+from lora_studio.families import modality_of
 from lora_studio.gallery import Gallery
 from lora_studio.settings import Settings
 from lora_studio.studio.adding import add_adapter
@@ -125,10 +127,12 @@ class Studio(RecipeDesk):
         self, task: str, base: str = "", k: int = 3, *, actor: Actor | None = None
     ) -> Flow:
         """The k adapters whose samples a task sentence resembles most; result {hits, query,
-        embedder: what their similarities are measured with}."""
+        embedder: what their similarities are measured with, fits: whether the nearest is
+        nearer than a blank text, or nearly so; always for image models, whose prompts name much
+        besides what an adapter is for}."""
         if not task.strip():
             raise InvalidRequest("Describe the task in a few words.")
-        who = self._access.actor(actor)
+        who, name = self._access.actor(actor), base or self.settings.base_model
         self._quotas.search(who)
         viewer = self._access.viewer(who, chosen_for_them=True)
 
@@ -137,11 +141,14 @@ class Studio(RecipeDesk):
             vector = self.librarian.query_vector(task, PATIENCE)
             if vector is None:
                 raise WorkerFailed("The task could not be embedded in time. Try again.")
-            name = base or self.settings.base_model
             kinds = ("uploaded", "demo")
             hits = self.gallery.retrieve(vector, base=name, k=k, kinds=kinds, viewer=viewer)
             told = [self._access.told(hit.to_dict(), who) for hit in hits]
-            return {"hits": told, "query": task, "embedder": self.gallery.retriever_id}
+            blank = self.gallery.cosine(vector, self.librarian.blank())
+            near = any((hit.similarity or 0.0) - blank >= FITS for hit in hits[:1])
+            fits = near or modality_of(name) == "image"
+            embedder = self.gallery.retriever_id
+            return {"hits": told, "query": task, "embedder": embedder, "fits": fits}
 
         return self._flow(who, steps)
 

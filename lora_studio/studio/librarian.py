@@ -37,6 +37,7 @@ class Librarian:
         self._gallery = gallery
         self._worker = worker
         self._queries: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._blank: np.ndarray | None = None
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._settled = threading.Event()
@@ -117,15 +118,21 @@ class Librarian:
         finally:
             path.unlink(missing_ok=True)
 
+    def blank(self) -> np.ndarray:
+        """(dim,) unit vector of a text that says nothing."""
+        known = self._blank
+        if known is None:
+            known = self._blank = self.embed([BLANK_TEXT])[0]
+        return known
+
     def similarities(
         self, prompts: Sequence[str], among: Sequence[str], base: str
     ) -> list[dict[str, float]]:
         """For each prompt, adapter id -> cosine, of the adapters `among`, and `BLANK` -> to a blank
         text; after `placing`."""
         viewer = Viewer(everything=True)
-        *vectors, blank = self.embed([*prompts, BLANK_TEXT])
-        found = []
-        for vector in vectors:
+        blank, found = self.blank(), []
+        for vector in self.embed(list(prompts)):
             hits = self._gallery.retrieve(
                 vector, base=base, k=len(among), among=among, viewer=viewer
             )

@@ -13,7 +13,7 @@ export function mount({ host, props, trigger, watch }) {
   let seen = null;
 
   const draw = () => {
-    const { hits, task, serial } = props.value || {};
+    const { hits, task, serial, fits } = props.value || {};
     if (hits && serial !== seen) {
       seen = serial;
       update({
@@ -30,9 +30,11 @@ export function mount({ host, props, trigger, watch }) {
         h(
           "p",
           { class: "ls-quiet ls-small" },
-          hits.length
-            ? `The ${hits.length} nearest to “${task}” are in the basket.`
-            : `Nothing in the gallery is near “${task}”.`,
+          !hits.length
+            ? `Nothing in the gallery is for this base model.`
+            : fits
+              ? `The ${hits.length} nearest to “${task}” are in the basket.`
+              : `Nothing here is clearly made for “${task}”. The ${hits.length} nearest are in the basket: compare them with the base model.`,
         ),
       );
     } else if (!hits) {

@@ -76,7 +76,7 @@ def build(page: Page) -> None:
                 yield job_state, gr.skip()
                 continue
             found = {"task": task, "serial": job_state["serial"]}
-            found |= {name: done[name] for name in ("hits", "embedder")}
+            found |= {name: done[name] for name in ("hits", "embedder", "fits")}
             yield job_state, found
 
     def plan_composition(

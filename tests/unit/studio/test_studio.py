@@ -105,9 +105,13 @@ def test_search_finds_by_meaning_and_says_why(studio):
 
 
 def test_a_task_sentence_retrieves_adapters_with_similarities(studio):
-    hits = studio.retrieve_adapters("say this with better manners", k=2).result()["hits"]
+    found = studio.retrieve_adapters("say this with better manners", k=2).result()
+    hits = found["hits"]
     assert [len(hits), hits[0]["title"]] == [2, "Polite"]
     assert hits[0]["similarity"] > hits[1]["similarity"]
+    assert not studio.retrieve_adapters("hello", k=2).result()["fits"]
+    sample = "Put this in the past: he eats."
+    assert studio.retrieve_adapters(sample, k=2).result()["fits"]
 
 
 def test_an_adapter_has_a_table_of_modules_and_neighbours(studio, ids):
