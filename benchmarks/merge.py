@@ -1,7 +1,7 @@
 """How long merging adapters of large models takes, beside what the disk alone takes, and others.
 
-    python benchmarks/merge.py [--adapters 7] [--shapes llama-r16 llama-r64 sdxl-r16] [--peft]
-                               [--write]
+    python benchmarks/merge.py [--adapters 7] [--shapes llama-r16 llama-r64 sdxl-r16]
+                               [--merges NAME ...] [--peft] [--write]
 
 Builds random adapters in a temporary folder, then runs every data-free merge from files to a file.
 "limit" reads all inputs and writes a file as large as the result, in the same process, nothing
@@ -9,7 +9,7 @@ else. Both are timed twice: with all files in the page cache, and from disk to d
 are dropped from the cache before and the result is synced. Every row is a process of its own, whose
 largest anonymous memory is sampled; mapped pages of files are not part of it. What would take long
 is measured on two layers and extrapolated, which the row then says. `--write` puts the table in
-docs/merge_speed.md, where rows of other shapes stay.
+docs/merge_speed.md, where rows that were not measured stay.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,12 +29,12 @@ from pathlib import Path
 
 import numpy as np
 from _merge_peers import PEERS
+from _merge_shapes import SHAPES, build
 
-from lora_studio.adapter import Adapter, AdapterCard, LoraFactors
+from lora_studio.adapter import Adapter
 from lora_studio.composition import METHODS, Merged, Recipe, Source, run_recipe
 from lora_studio.errors import LoraStudioError
 from lora_studio.formats import canonical
-from lora_studio.lazy_factors import LazyFactors
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "merge_speed.md"
 PAGE = """# How long merges of large models take
@@ -50,56 +51,15 @@ from disk to disk the disk decides.
 
 {table}
 """
+COLUMNS = ("shape", "merge", "cached s", "processor s", "limit s", "ratio")
+COLUMNS += ("disk s", "disk limit s", "ratio", "anonymous MiB")
+HEAD = ("| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|")
+NAMES = [m.name for m in METHODS if m.kind == "merging" and not m.needs_samples]
 PATIENCE = 60.0
 """Seconds beyond which a merge is measured on two layers and extrapolated."""
 REPEATS = 3
 """The median is told; a merge that takes longer than SLOW seconds is timed once."""
 SLOW = 8.0
-Sizes = dict[str, tuple[int, int]]
-
-
-def llama(layers: int = 32, d: int = 4096, wide: int = 11008) -> Sizes:
-    """Module -> (d_in, d_out) of Llama 2 7B, seven projections of each layer."""
-    leaves = {f"self_attn.{n}_proj": (d, d) for n in "qkvo"}
-    leaves |= {"mlp.gate_proj": (d, wide), "mlp.up_proj": (d, wide), "mlp.down_proj": (wide, d)}
-    return {f"model.layers.{i}.{n}": s for i in range(layers) for n, s in leaves.items()}
-
-
-def sdxl() -> Sizes:
-    """The attention and feed-forward layers of SDXL's 70 transformer blocks."""
-    counts = {"down_blocks.1": (2, 2, 640), "down_blocks.2": (2, 10, 1280)}
-    counts |= {"mid_block": (1, 10, 1280), "up_blocks.0": (3, 10, 1280), "up_blocks.1": (3, 2, 640)}
-    found: Sizes = {}
-    for stem, (attentions, blocks, d) in counts.items():
-        leaves = {f"attn{i}.{n}": (d, d) for i in (1, 2) for n in ("to_q", "to_out.0")}
-        leaves |= {f"attn1.{n}": (d, d) for n in ("to_k", "to_v")}
-        leaves |= {f"attn2.{n}": (2048, d) for n in ("to_k", "to_v")}
-        leaves |= {"ff.net.0.proj": (d, 8 * d), "ff.net.2": (4 * d, d)}
-        for a in range(attentions):
-            for b in range(blocks):
-                name = f"unet.{stem}.attentions.{a}.transformer_blocks.{b}"
-                found |= {f"{name}.{leaf}": size for leaf, size in leaves.items()}
-    return found
-
-
-SHAPES: dict[str, tuple[Callable[[], Sizes], int]] = {
-    "llama-r16": (llama, 16),
-    "llama-r64": (llama, 64),
-    "sdxl-r16": (sdxl, 16),
-}
-
-
-def build(shape: str, seed: int, path: Path) -> None:
-    """Writes a random adapter of that shape."""
-    sizes, rank = SHAPES[shape][0](), SHAPES[shape][1]
-    component = "unet" if shape.startswith("sdxl") else "model"
-
-    def make(name: str) -> LoraFactors:
-        rng = np.random.default_rng([seed, list(sizes).index(name)])
-        a, b = (rng.standard_normal((d, rank), dtype=np.float32) for d in sizes[name])
-        return LoraFactors(np.ascontiguousarray(a.T) / 64, b / 64, component=component)
-
-    canonical.write(Adapter(LazyFactors(sorted(sizes), make), AdapterCard(base_model="b")), path)
 
 
 class Anonymous:
@@ -217,12 +177,11 @@ def one(method: str, paths: list[Path], folder: Path) -> dict[str, float | str]:
     return {**medians, "cpu": processor / repeats, "peak": peak, "share": 1.0}
 
 
-def rows(shape: str, paths: list[Path], folder: Path, peft: bool) -> Iterator[str]:
-    names = [m.name for m in METHODS if m.kind == "merging" and not m.needs_samples]
-    jobs = [(name, paths) for name in names]
+def rows(shape: str, paths: list[Path], folder: Path, only: list[str]) -> Iterator[str]:
+    jobs = [(name, paths) for name in NAMES]
     jobs.append(("lego", paths * 4))
-    jobs += [(name, paths) for name in PEERS if peft or "peft" not in name]
-    for name, given in jobs:
+    jobs += [(name, paths) for name in PEERS]
+    for name, given in [job for job in jobs if job[0] in only]:
         command = [sys.executable, __file__, "--one", name, "--folder", str(folder)]
         command += ["--paths", *map(str, given)]
         done = subprocess.run(command, capture_output=True, text=True, env=_environment())
@@ -251,21 +210,27 @@ def _row(shape: str, title: str, found: dict[str, float | str]) -> str:
 
 
 def _reason(error: str) -> str:
-    """The last line of what went wrong, its class left out."""
-    return error.strip().splitlines()[-1].split(": ", 1)[-1].split(". ")[0]
+    """The first sentence of the last line of what went wrong, the name of its class left out."""
+    last = re.sub(r"^[\w.]+(Error|Request): ", "", error.strip().splitlines()[-1])
+    return last.split(". ")[0].removesuffix(".")
 
 
-def _other_rows(shapes: list[str]) -> list[str]:
-    """Rows of the page that this run does not measure."""
+def _write(measured: list[str], adapters: int) -> None:
+    """Puts rows into the page, each in the place it had there."""
     text = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.exists() else ""
-    others = set(SHAPES) - set(shapes)
-    return [row for row in text.splitlines() if row.split(" | ")[0].removeprefix("| ") in others]
+    known = [row for row in text.splitlines() if row.split(" | ")[0].removeprefix("| ") in SHAPES]
+    placed = {tuple(row.split(" | ")[:2]): row for row in [*known, *measured]}
+    table = "\n".join([*HEAD, *placed.values()])
+    page = PAGE.format(adapters=adapters, cores=os.cpu_count(), table=table)
+    DOCUMENT.write_text(page, encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--adapters", type=int, default=7)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    every = [*NAMES, *PEERS]
+    parser.add_argument("--merges", nargs="+", choices=every, metavar="NAME", help="only these")
     parser.add_argument("--peft", action="store_true", help="also PEFT's svd, which takes minutes")
     parser.add_argument("--write", action="store_true", help="write docs/merge_speed.md")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -275,23 +240,20 @@ def main() -> None:
     if options.one:
         print(json.dumps(one(options.one, options.paths, options.folder)))
         return
-    columns = ("shape", "merge", "cached s", "processor s", "limit s", "ratio")
-    columns += ("disk s", "disk limit s", "ratio", "anonymous MiB")
-    table = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-    print(*table, sep="\n")
+    only = options.merges or [n for n in every if options.peft or "peft" not in n]
+    print(*HEAD, sep="\n")
+    measured: list[str] = []
     for shape in options.shapes:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             paths = [folder / f"{i}.safetensors" for i in range(options.adapters)]
             for seed, path in enumerate(paths):
                 build(shape, seed, path)
-            for row in rows(shape, paths, folder, options.peft):
+            for row in rows(shape, paths, folder, only):
                 print(row, flush=True)
-                table.append(row)
+                measured.append(row)
     if options.write:
-        table += _other_rows(options.shapes)
-        text = PAGE.format(adapters=options.adapters, cores=os.cpu_count(), table="\n".join(table))
-        DOCUMENT.write_text(text, encoding="utf-8")
+        _write(measured, options.adapters)
 
 
 if __name__ == "__main__":

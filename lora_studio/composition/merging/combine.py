@@ -47,20 +47,20 @@ def elect(
     """
     ballots = arrays if votes == "total" else map(np.sign, arrays)
     tally = add(ballots, [1.0] * len(weights))
-    sign = np.empty(tally.shape, np.int8)
-    for signs, sums in _blocks(sign, tally):
-        signs[:] = np.sign(sums)
-    if undecided:
-        sign[sign == 0] = undecided
+    # The elected sign times 1 + how many agree, in one array: whole updates are large.
+    votes_for = np.empty(tally.shape, np.int8 if len(weights) < 127 else np.int32)
+    for elected, sums in _blocks(votes_for, tally):
+        elected[:] = np.sign(sums)
+        if undecided:
+            elected[elected == 0] = undecided
     tally[:] = 0
-    count = np.zeros(tally.shape, np.uint8)
     for x, weight in zip(arrays, weights, strict=True):
-        for sums, counts, signs, rows in _blocks(tally, count, sign, x):
-            agrees = (np.sign(rows) == signs) & (rows != 0)
+        for sums, elected, rows in _blocks(tally, votes_for, x):
+            agrees = (np.sign(rows) == np.sign(elected)) & (rows != 0)
             sums += np.where(agrees, x.dtype.type(weight) * rows, x.dtype.type(0))
-            counts += agrees
-    for sums, counts in _blocks(tally, count):
-        sums /= np.maximum(counts, 1)
+            elected += np.sign(elected) * agrees
+    for sums, elected in _blocks(tally, votes_for):
+        sums /= np.maximum(np.abs(elected) - 1, 1)
     return tally
 
 

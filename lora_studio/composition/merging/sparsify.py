@@ -11,9 +11,9 @@ from lora_studio.composition.merging.modules import Stack
 
 Thin = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 """Array, which it may overwrite, and random numbers -> the array with entries dropped."""
-ROWS = 256
+ROWS = 64
 """How many rows are gone through at once: an update of a large model is too large to copy."""
-CHUNK = 1 << 20
+CHUNK = 1 << 18
 
 
 def draws(seed: int, stack: Stack, position: int) -> np.random.Generator:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lora_studio.composition import compose
+from lora_studio.composition.merging.combine import elect
 from lora_studio.composition.merging.sparsify import (
     drop_random,
     drop_small_more,
@@ -35,6 +36,19 @@ def mean_of_majority(updates):
     stacked = np.stack(updates)
     agrees = np.sign(stacked) == np.sign(stacked.sum(0))
     return (stacked * agrees).sum(0) / np.maximum((agrees & (stacked != 0)).sum(0), 1)
+
+
+@pytest.mark.parametrize("count", [3, 126, 127, 300])
+def test_elections_count_votes_of_many_adapters(count):
+    arrays = list(np.random.default_rng(count).standard_normal((count, 70, 5)))
+    arrays[0][:] = 0
+    np.testing.assert_allclose(elect(arrays, [1.0] * count), mean_of_majority(arrays), atol=1e-12)
+
+
+def test_elections_count_unanimous_votes_of_many_adapters():
+    arrays = [np.full((2, 2), 3.0)] * 300
+    np.testing.assert_array_equal(elect(arrays, [1.0] * 300), arrays[0])
+    np.testing.assert_array_equal(elect(arrays[:126], [1.0] * 126), arrays[0])
 
 
 def largest(density):
